@@ -1,0 +1,66 @@
+//! Time as golock measures it.
+//!
+//! Spans are taken on a monotonic clock that also counts the time a host is suspended (`CLOCK_BOOTTIME` where the
+//! platform has it): a lock expires in Redis while a laptop sleeps. The wall clock serves one purpose only, to judge
+//! the value of a predecessor's lock.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
+/// A point in time of this host's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The present.
+    #[must_use]
+    pub fn now() -> Self {
+        let time = clock_gettime(CLOCK);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+    }
+
+    /// The moment `span` from now.
+    #[must_use]
+    pub fn after(span: Duration) -> Self {
+        Self::now() + span
+    }
+
+    /// What is left until this moment, or nothing once it has come. There is no "a little longer".
+    #[must_use]
+    pub fn remaining(self) -> Option<Duration> {
+        self.0.checked_sub(Self::now().0).filter(|left| !left.is_zero())
+    }
+
+    /// How long ago this moment was; zero if it is still to come.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// Seconds since 1970 by the wall clock; 0 if it stands before that.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs())
+}
+
+/// A number nobody can predict, from the keys that std draws from the operating system for its hash maps.
+#[must_use]
+pub fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

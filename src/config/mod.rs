@@ -1,0 +1,235 @@
+//! Settings: one table, filled from options, environment and config file in this order, made into one [`Invocation`].
+//!
+//! A value that does not parse, or that contradicts another, is an error that names it; nothing is then run.
+
+mod collect;
+mod file;
+mod help;
+mod table;
+mod url;
+mod value;
+
+pub use collect::Source;
+pub use help::{help, version};
+pub use table::{Id, PREFIX};
+
+use crate::lock::{KeyFormat, name};
+use crate::net::{Endpoint, Login, Retry};
+use collect::Given;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What golock was called to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the command under the lock.
+    Run(Config, Vec<OsString>),
+    /// Delete the lock.
+    Reset(Config),
+    /// Say whether the lock is held.
+    Status(Config),
+    /// Print the lock's full name.
+    PrintKey(Config),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// The same, as far as the command line alone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Run,
+    Status,
+    PrintKey,
+    Help,
+    Version,
+}
+
+/// Everything that the settings say, parsed and free of contradictions.
+#[derive(Debug)]
+pub struct Config {
+    /// The lock's full name.
+    pub name: Vec<u8>,
+    /// Where Redis is.
+    pub endpoint: Endpoint,
+    /// Who we are there.
+    pub login: Login,
+    /// The file that holds the password.
+    pub auth_file: Option<PathBuf>,
+    /// How long and how often to try.
+    pub retry: Retry,
+    /// How long a lock persists at least, and at most.
+    pub grace: Duration,
+    /// How long a lock persists at most.
+    pub release: Duration,
+    /// How long the command may run.
+    pub timeout: Option<Duration>,
+    /// The exit code when the lock is held by another.
+    pub skip_exit: u8,
+    /// Whether to tell on stderr what happens.
+    pub verbose: bool,
+    /// Whether to print the lock's full name on stderr.
+    pub show_key: bool,
+    /// Names that look like settings and are none.
+    pub unknown: Vec<Vec<u8>>,
+}
+
+/// Why the settings make no sense.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is not understood; lexopt's words.
+    Usage(String),
+    /// There is no command, and none of the options that do without.
+    NoCommand,
+    /// A value (not shown if secret) does not parse.
+    Invalid(Id, Source, Option<Vec<u8>>, String),
+    /// The second setting cannot be given with the first.
+    Conflict(Id, Id),
+    /// The first setting needs the second.
+    Needs(Id, Id),
+    /// A line of the config file is no plain assignment.
+    FileLine(PathBuf, usize),
+    /// A file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// Cronlock's Sentinel support is asked for.
+    Sentinel(Source),
+    /// The setting does not work yet.
+    NotYet(Id),
+}
+
+/// Settings that are understood but do not work yet.
+const NOT_YET_SWITCHES: [Id; 2] = [Id::Tls, Id::Local];
+const NOT_YET_SPANS: [Id; 3] = [Id::KillAfter, Id::Lease, Id::Wait];
+
+impl Invocation {
+    /// From the arguments without the program's name, and the environment.
+    ///
+    /// # Errors
+    /// [`enum@Error`] says which.
+    pub fn parse(
+        args: impl IntoIterator<Item = OsString>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
+        let mut given = Given::collect(args, env)?;
+        match given.mode {
+            Mode::Help => return Ok(Self::Help),
+            Mode::Version => return Ok(Self::Version),
+            Mode::Run | Mode::Status | Mode::PrintKey => {}
+        }
+        let config = Config::build(&mut given)?;
+        let reset = given.switch(Id::Reset)?;
+        let runs = given.mode == Mode::Run && !reset;
+        if given.command.is_empty() && (runs || !given.has(Id::Key)) {
+            return Err(Error::NoCommand);
+        }
+        Ok(match given.mode {
+            Mode::Status => Self::Status(config),
+            Mode::PrintKey => Self::PrintKey(config),
+            _ if reset => Self::Reset(config),
+            _ => Self::Run(config, given.command),
+        })
+    }
+}
+
+impl Config {
+    fn build(given: &mut Given) -> Result<Self, Error> {
+        refuse_contradictions(given)?;
+        refuse_unfinished(given)?;
+        let (endpoint, login) = server(given)?;
+        let retry = Retry {
+            timeout: given.seconds(Id::RedisTimeout)?,
+            attempts: given.number(Id::Attempts)?,
+            backoff: given.seconds(Id::Backoff)?,
+        };
+        Ok(Self {
+            name: full_name(given)?,
+            endpoint,
+            login,
+            auth_file: given.path(Id::AuthFile),
+            retry,
+            grace: given.seconds(Id::Grace)?,
+            release: given.seconds(Id::Release)?,
+            timeout: Some(given.seconds(Id::Timeout)?).filter(|limit| !limit.is_zero()),
+            skip_exit: given.number(Id::SkipExit)?,
+            verbose: given.switch(Id::Verbose)?,
+            show_key: given.switch(Id::ShowKey)?,
+            unknown: std::mem::take(&mut given.unknown),
+        })
+    }
+}
+
+fn refuse_contradictions(given: &Given) -> Result<(), Error> {
+    use Id::{Auth, AuthFile, Db, Host, Port, Tls, TlsCert, TlsKey, Url, User};
+    let excluded =
+        [(Url, Host), (Url, Port), (Url, User), (Url, Auth), (Url, AuthFile), (Url, Db), (Url, Tls), (Auth, AuthFile)];
+    let both = |&(one, other): &(Id, Id)| given.has(one) && given.has(other);
+    if let Some((one, other)) = excluded.into_iter().find(both) {
+        return Err(Error::Conflict(one, other));
+    }
+    for (one, other) in [(TlsCert, TlsKey), (TlsKey, TlsCert)] {
+        if given.has(one) && !given.has(other) {
+            return Err(Error::Needs(one, other));
+        }
+    }
+    if given.has(User) && !given.has(Auth) && !given.has(AuthFile) {
+        return Err(Error::Needs(User, Auth));
+    }
+    Ok(())
+}
+
+fn refuse_unfinished(given: &Given) -> Result<(), Error> {
+    for id in NOT_YET_SWITCHES {
+        if given.switch(id)? {
+            return Err(Error::NotYet(id));
+        }
+    }
+    for id in NOT_YET_SPANS {
+        if !given.seconds(id)?.is_zero() {
+            return Err(Error::NotYet(id));
+        }
+    }
+    Ok(())
+}
+
+/// Where Redis is, and who we are there.
+fn server(given: &Given) -> Result<(Endpoint, Login), Error> {
+    if let Some(url) = given.url()? {
+        if url.tls {
+            return Err(Error::NotYet(Id::Tls));
+        }
+        let login = Login { user: url.user, password: url.password, database: url.database };
+        return Ok((Endpoint::Tcp(url.host, url.port), login));
+    }
+    let database = given.number(Id::Db)?;
+    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database };
+    let port = given.number(Id::Port)?;
+    match given.path(Id::Host) {
+        Some(path) if path.is_absolute() => Ok((Endpoint::Unix(path), login)),
+        _ => {
+            let host = given.utf8(Id::Host)?;
+            let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+            Ok((Endpoint::Tcp(bare.to_owned(), port), login))
+        }
+    }
+}
+
+fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
+    let format = [KeyFormat::Cronlock, KeyFormat::Golock][given.choice(Id::KeyFormat)?];
+    let prefix = given.bytes(Id::Prefix).unwrap_or_else(|| Id::Prefix.row().default.into());
+    let command: Vec<_> = given.command.iter().map(|word| word.as_bytes()).collect();
+    Ok(name(&prefix, given.bytes(Id::Key).as_deref(), &command, format))
+}
+
+/// The password in the file at `path`, without one trailing newline.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_password(path: &std::path::Path) -> Result<Vec<u8>, Error> {
+    let mut password = collect::read_limited(path).map_err(|error| Error::Unreadable(path.into(), error))?;
+    password.pop_if(|last| *last == b'\n');
+    Ok(password)
+}

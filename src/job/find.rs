@@ -1,0 +1,84 @@
+use rustix::fs::{Access, access};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where execvp(3) looks without a PATH.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Why a command cannot be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// There is no such file.
+    NotFound,
+    /// There is a file that we may not execute, or that is none.
+    NotExecutable,
+}
+
+impl Unfit {
+    /// What the system's refusal to run a command says of it; env(1) and timeout(1) judge the same.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::NotExecutable }
+    }
+}
+
+/// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be
+/// executed.
+///
+/// # Errors
+/// When there is none.
+pub fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, Unfit> {
+    if command.as_bytes().contains(&b'/') {
+        return judge(command.into());
+    }
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+    let mut unfit = Unfit::NotFound;
+    for folder in path.as_bytes().split(|&byte| byte == b':').filter(|_| !command.is_empty()) {
+        // An empty folder is the present one; the slash keeps the candidate from being searched for again.
+        let folder = if folder.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(folder)) };
+        match judge(folder.join(command)) {
+            Ok(found) => return Ok(found),
+            Err(Unfit::NotExecutable) => unfit = Unfit::NotExecutable,
+            Err(Unfit::NotFound) => {}
+        }
+    }
+    Err(unfit)
+}
+
+fn judge(candidate: PathBuf) -> Result<PathBuf, Unfit> {
+    match candidate.metadata() {
+        Ok(found) if found.is_file() && access(&candidate, Access::EXEC_OK).is_ok() => Ok(candidate),
+        Ok(_) => Err(Unfit::NotExecutable),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Unfit::NotExecutable),
+        Err(_) => Err(Unfit::NotFound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_first_executable_file_on_the_path_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+        for (place, mode) in [(&first, 0o644), (&second, 0o755)] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("tool"), "").unwrap();
+            fs::set_permissions(place.join("tool"), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = |folders: &[&Path]| std::env::join_paths(folders).ok();
+        let tool = OsStr::new("tool");
+        assert_eq!(find(tool, path(&[folder.path(), &first, &second])), Ok(second.join("tool")));
+        assert_eq!(find(tool, path(&[folder.path(), &first])), Err(Unfit::NotExecutable));
+        assert_eq!(find(tool, path(&[folder.path()])), Err(Unfit::NotFound));
+        assert_eq!(find(OsStr::new("1"), path(&[folder.path()])), Err(Unfit::NotExecutable), "a folder is no command");
+        assert_eq!(find(second.join("tool").as_os_str(), None), Ok(second.join("tool")));
+        assert_eq!(find(OsStr::new(""), path(&[&second])), Err(Unfit::NotFound));
+        assert!(find(OsStr::new("sh"), None).is_ok());
+    }
+}

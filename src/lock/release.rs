@@ -1,0 +1,124 @@
+use super::{Answer, Command, Error, Exchange, Lock, Repeat, only};
+use crate::clock::Moment;
+use crate::resp::Reply;
+use std::time::Duration;
+
+/// Gives up the lock `KEYS[1]` if its value is the token `ARGV[1]`: at once, or when `ARGV[2]` milliseconds have passed
+/// if that is not 0 and sooner than it expires anyway. There is no SET in it, so it works on a Redis that is out of
+/// memory. Gives back 1, 0 for a foreign value, -1 if there is none.
+const RELEASE: &[u8] = b"local v=redis.call('GET',KEYS[1]) if not v then return -1 end \
+    if v~=ARGV[1] then return 0 end local g=tonumber(ARGV[2]) \
+    if g==0 then redis.call('DEL',KEYS[1]) \
+    elseif redis.call('PTTL',KEYS[1])>g then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 1";
+
+/// How often the release without EVAL starts again when its last, not repeatable step was not answered.
+const ROUNDS: u32 = 3;
+
+/// What became of a lock that was to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is free.
+    Free,
+    /// It becomes free by itself after this time.
+    InGrace(Duration),
+    /// It was not ours any more, and was left alone.
+    Lost,
+    /// It may still be ours, but not surely enough to touch it without EVAL. It expires by itself.
+    Left,
+}
+
+/// Releases `lock`, which is to persist until `grace_end`; `margin` is how long a command may be under way.
+///
+/// # Errors
+/// When Redis could not be asked, refused, or answered nonsense. The lock may have been released all the same.
+pub fn release<X: Exchange>(
+    redis: &mut X,
+    lock: &Lock,
+    grace_end: Moment,
+    margin: Duration,
+) -> Result<Released, Error<X::Error>> {
+    let grace = grace_end.remaining().unwrap_or_default();
+    // Rounded up: zero means "now" to the script.
+    let milliseconds = grace.as_micros().div_ceil(1000).to_string();
+    let answer = redis.exchange(
+        &[&[b"EVAL", RELEASE, b"1", &lock.name, lock.token.as_bytes(), milliseconds.as_bytes()]],
+        Repeat::Always,
+    )?;
+    match judge(answer) {
+        Ok(true) if grace.is_zero() => Ok(Released::Free),
+        Ok(true) => Ok(Released::InGrace(grace)),
+        Ok(false) => Ok(Released::Lost),
+        Err(Error::Refused(..)) => release_plainly(redis, lock, grace_end, margin),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it was ours when it was released. A lock that is gone after a repetition was deleted the first time.
+fn judge<E>(answer: Answer) -> Result<bool, Error<E>> {
+    let repeated = answer.repeated;
+    match only(answer) {
+        Some(Reply::Integer(1)) => Ok(true),
+        Some(Reply::Integer(0)) => Ok(false),
+        Some(Reply::Integer(-1)) => Ok(repeated),
+        Some(Reply::Error(words)) => Err(Error::Refused("EVAL", words)),
+        _ => Err(Error::Unexpected("EVAL")),
+    }
+}
+
+/// The release where the server refuses EVAL: look, then delete or shorten. Between the two the lock could expire and
+/// be taken by another, so it is only touched while our own clock says that it cannot expire within `margin`, and the
+/// second step is never repeated without the first.
+fn release_plainly<X: Exchange>(
+    redis: &mut X,
+    lock: &Lock,
+    grace_end: Moment,
+    margin: Duration,
+) -> Result<Released, Error<X::Error>> {
+    let mut last = None;
+    for round in 0..ROUNDS {
+        let value = redis.exchange(&[&[b"GET", &lock.name]], Repeat::Always)?;
+        match only(value) {
+            Some(Reply::Bulk(value)) if value == lock.token.as_bytes() => {}
+            Some(Reply::Nil) if round > 0 => return Ok(Released::Free),
+            Some(Reply::Bulk(_) | Reply::Nil) => return Ok(Released::Lost),
+            Some(Reply::Error(words)) => return Err(Error::Refused("GET", words)),
+            _ => return Err(Error::Unexpected("GET")),
+        }
+        if lock.surely_until.remaining().is_none_or(|left| left <= margin) {
+            return Ok(Released::Left);
+        }
+        match give_up(redis, lock, grace_end.remaining().unwrap_or_default()) {
+            Err(Error::Exchange(error)) => last = Some(error),
+            done => return done,
+        }
+    }
+    last.map_or(Err(Error::Vanishing), |error| Err(Error::Exchange(error)))
+}
+
+/// Deletes the lock, or sets its end to `grace` from now.
+fn give_up<X: Exchange>(redis: &mut X, lock: &Lock, grace: Duration) -> Result<Released, Error<X::Error>> {
+    let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).to_string();
+    let (command, done): (Command<'_>, _) = if grace.is_zero() {
+        (&[b"DEL", &lock.name], Released::Free)
+    } else {
+        (&[b"SET", &lock.name, lock.token.as_bytes(), b"XX", b"EX", seconds.as_bytes()], Released::InGrace(grace))
+    };
+    match only(redis.exchange(&[command], Repeat::Never)?) {
+        Some(Reply::Integer(1) | Reply::Status(_)) => Ok(done),
+        Some(Reply::Integer(0) | Reply::Nil) => Ok(Released::Lost),
+        Some(Reply::Error(words)) => Err(Error::Refused("the release", words)),
+        _ => Err(Error::Unexpected("the release")),
+    }
+}
+
+/// Deletes the lock `name`, whoever holds it, whether or not there is one.
+///
+/// # Errors
+/// When Redis could not be asked, refused, or answered nonsense.
+pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<(), Error<X::Error>> {
+    match only(redis.exchange(&[&[b"DEL", name]], Repeat::Always)?) {
+        Some(Reply::Integer(0 | 1)) => Ok(()),
+        Some(Reply::Error(words)) => Err(Error::Refused("DEL", words)),
+        _ => Err(Error::Unexpected("DEL")),
+    }
+}

@@ -1,0 +1,206 @@
+use super::connection::Connection;
+use super::dial::{Endpoint, Socket};
+use super::reply::{obstacle, redact};
+use super::{Error, Failure};
+use crate::clock::{self, Moment};
+use crate::lock::{Answer, Command, Exchange, Repeat};
+use crate::report::{Event, Story};
+use crate::resp::{Reply, encode};
+use crate::signals::{Cut, Heed, Patience, Signals};
+use std::time::Duration;
+
+/// How many redirections of a cluster one exchange follows. One leads to the right node; more happen while slots move.
+const MOVES: u32 = 5;
+
+/// What is sent first on every connection, where it is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The ACL user; without it AUTH sends the password alone.
+    pub user: Option<Vec<u8>>,
+    /// The password, any bytes.
+    pub password: Option<Vec<u8>>,
+    /// The database; SELECT is sent only when it is not 0.
+    pub database: u32,
+}
+
+/// How long and how often to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The time that one exchange may take: from name lookup to SELECT, or a request with its replies.
+    pub timeout: Duration,
+    /// Further connections after the first try.
+    pub attempts: u32,
+    /// What the wait before each further connection grows by.
+    pub backoff: Duration,
+}
+
+/// A client of one Redis: connects when there is something to say, and again when that was lost.
+pub struct Client<'a> {
+    endpoint: Endpoint,
+    login: Login,
+    retry: Retry,
+    signals: &'a Signals,
+    story: Story,
+    heed: Heed,
+    /// The node of a cluster that the last redirection named.
+    redirect: Option<Endpoint>,
+    connection: Option<Connection<'a>>,
+    requests: u32,
+}
+
+impl<'a> Client<'a> {
+    /// A client that has not connected yet, and breaks off for the signals that would end golock.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, login: Login, retry: Retry, signals: &'a Signals, story: Story) -> Self {
+        let heed = Heed::Stops;
+        Self { endpoint, login, retry, signals, story, heed, redirect: None, connection: None, requests: 0 }
+    }
+
+    /// From here on only `heed` breaks off an exchange, and it is tried again `attempts` times.
+    pub fn pursue(&mut self, heed: Heed, attempts: u32) {
+        self.heed = heed;
+        self.retry.attempts = attempts;
+    }
+
+    /// Whether anything was sent that the server may have carried out.
+    #[must_use]
+    pub fn has_spoken(&self) -> bool {
+        self.requests > 0
+    }
+
+    /// Closes the connection; the next exchange opens a new one.
+    pub fn close(&mut self) {
+        self.connection = None;
+    }
+
+    fn server(&self) -> &Endpoint {
+        self.redirect.as_ref().unwrap_or(&self.endpoint)
+    }
+
+    fn patience(&self) -> Patience<'a> {
+        Patience { signals: self.signals, heed: self.heed, deadline: Moment::after(self.retry.timeout) }
+    }
+
+    /// Name lookup, connect, AUTH and SELECT: one exchange under one deadline.
+    fn open(&self) -> Result<Connection<'a>, Failure> {
+        let patience = self.patience();
+        let connection = Connection::new(Socket::dial(self.server(), patience)?);
+        self.story.tell(&Event::Connected(self.server()));
+        self.log_in(connection, patience)
+    }
+
+    /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT
+    /// the lock would be left in database 0.
+    fn log_in(&self, connection: Connection<'a>, patience: Patience<'a>) -> Result<Connection<'a>, Failure> {
+        let (mut request, mut asked) = (Vec::new(), Vec::new());
+        match (&self.login.user, &self.login.password) {
+            (Some(user), Some(password)) => encode(&mut request, &[b"AUTH", user, password]),
+            (None, Some(password)) => encode(&mut request, &[b"AUTH", password]),
+            (_, None) => {}
+        }
+        if self.login.password.is_some() {
+            asked.push("AUTH");
+        }
+        if self.login.database != 0 {
+            encode(&mut request, &[b"SELECT", self.login.database.to_string().as_bytes()]);
+            asked.push("SELECT");
+        }
+        if asked.is_empty() {
+            return Ok(connection);
+        }
+        let (connection, replies) = self.converse(connection, &request, asked.len(), patience)?;
+        for (command, reply) in asked.into_iter().zip(replies) {
+            match reply {
+                Reply::Status(words) if words == b"OK" => {}
+                Reply::Error(words) => return Err(Failure::Refused(command, words)),
+                _ => return Err(Failure::Surplus),
+            }
+        }
+        Ok(connection)
+    }
+
+    /// One exchange on `connection`, with the server's errors judged, and freed of the password before anyone sees them.
+    fn converse(
+        &self,
+        connection: Connection<'a>,
+        request: &[u8],
+        count: usize,
+        patience: Patience<'a>,
+    ) -> Result<(Connection<'a>, Vec<Reply>), Failure> {
+        let password = self.login.password.as_deref().unwrap_or_default();
+        match connection.exchange(request, count, patience) {
+            Ok((connection, mut replies)) => {
+                for words in replies.iter_mut().filter_map(Reply::error) {
+                    *words = redact(words, password);
+                }
+                let obstacle = replies.iter_mut().filter_map(Reply::error).find_map(|e| obstacle(e, self.server()));
+                obstacle.map_or(Ok((connection, replies)), Err)
+            }
+            Err(Failure::Refused(what, words)) => {
+                let words = redact(&words, password);
+                Err(obstacle(&words, self.server()).unwrap_or(Failure::Refused(what, words)))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
+    fn attempt(&mut self, request: &[u8], count: usize) -> Result<Vec<Reply>, Failure> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open()?,
+        };
+        self.requests += 1;
+        let (connection, replies) = self.converse(connection, request, count, self.patience())?;
+        self.connection = Some(connection);
+        Ok(replies)
+    }
+
+    /// The wait before reconnect number `retry`, of which up to a fifth is random. A signal ends it.
+    fn pause(&self, retry: u32, server: &Endpoint, failure: &Failure) -> Result<(), Error> {
+        let full = self.retry.backoff.saturating_mul(retry);
+        let fifth = u32::try_from(clock::random() % 1000).unwrap_or(0);
+        let pause = full.saturating_sub(full / 5 * fifth / 1000);
+        self.story.tell(&Event::Retrying(server, failure, pause));
+        let heed = if self.heed == Heed::Nothing { Heed::Stops } else { self.heed };
+        if !pause.is_zero() && self.signals.wait(None, Some(Moment::after(pause)), heed) == Err(Cut::Signal) {
+            return Err(Error::Signal);
+        }
+        Ok(())
+    }
+}
+
+impl Exchange for Client<'_> {
+    type Error = Error;
+
+    /// Sends `commands` in one write until all of them are answered, each time on a new connection.
+    fn exchange(&mut self, commands: &[Command<'_>], repeat: Repeat) -> Result<Answer, Error> {
+        let mut request = Vec::new();
+        for command in commands {
+            encode(&mut request, command);
+        }
+        let (before, mut moves, mut tries) = (self.requests, 0, 0);
+        loop {
+            let failure = match self.attempt(&request, commands.len()) {
+                Ok(replies) => return Ok(Answer { replies, repeated: self.requests > before + 1 }),
+                Err(failure) => failure,
+            };
+            let server = self.server().clone();
+            self.redirect = None;
+            tries += 1;
+            match failure {
+                _ if self.signals.heeded(self.heed) => return Err(Error::Signal),
+                Failure::Moved(node) if moves < MOVES => {
+                    // A redirected command was not carried out, and a redirection is no failure.
+                    self.story.tell(&Event::Redirected(&node));
+                    self.redirect = Some(node);
+                    (moves, tries, self.requests) = (moves + 1, tries - 1, self.requests - 1);
+                }
+                failure if failure.is_final() || repeat == Repeat::Never || tries > self.retry.attempts => {
+                    return Err(Error::GaveUp(server, tries, failure));
+                }
+                failure => self.pause(tries - 1, &server, &failure)?,
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From the name of a server to a connected socket, within a deadline.
+
+use super::Failure;
+use crate::clock::Moment;
+use crate::signals::Patience;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Host name or address (IPv6 without brackets), and port.
+    Tcp(String, u16),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// A connected socket whose reads and writes block with patience: each looks at the deadline first.
+pub(super) struct Socket<'a> {
+    fd: OwnedFd,
+    pub(super) patience: Patience<'a>,
+}
+
+impl<'a> Socket<'a> {
+    /// Connects to `endpoint`, trying all of its addresses.
+    pub(super) fn dial(endpoint: &Endpoint, patience: Patience<'a>) -> Result<Self, Failure> {
+        let fd = match endpoint {
+            Endpoint::Unix(path) => {
+                let address = SocketAddrUnix::new(path.as_path()).map_err(|errno| Failure::Connect(errno.into()))?;
+                connect(AddressFamily::UNIX, &address, patience).map_err(Failure::Connect)?
+            }
+            Endpoint::Tcp(host, port) => {
+                let addresses = resolve(host, *port, patience).map_err(Failure::Lookup)?;
+                let fd = connect_any(&addresses, patience).map_err(Failure::Connect)?;
+                // The TLS handshake writes twice in a row; nothing is gained by holding back the second.
+                sockopt::set_tcp_nodelay(&fd, true).map_err(|errno| Failure::Connect(errno.into()))?;
+                fd
+            }
+        };
+        Ok(Self { fd, patience })
+    }
+}
+
+/// Tries each address in turn, each with its fair share of the time that is left, so that one that swallows packets
+/// does not cost the others their chance. The error is that of the last.
+fn connect_any(addresses: &[SocketAddr], patience: Patience<'_>) -> io::Result<OwnedFd> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = patience.deadline.remaining().ok_or(io::ErrorKind::TimedOut)? / u32::try_from(untried).unwrap_or(1);
+        let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        match connect(family, address, Patience { deadline: Moment::after(share), ..patience }) {
+            Ok(fd) => return Ok(fd),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect(family: AddressFamily, address: &impl SocketAddrArg, patience: Patience<'_>) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&fd, address) {
+        // connect(2): interrupted or not, the attempt goes on, and its end makes the socket writable.
+        Err(Errno::INPROGRESS | Errno::INTR) => {
+            patience.wait(&fd, PollFlags::OUT)?;
+            sockopt::socket_error(&fd)??;
+        }
+        done => done?,
+    }
+    Ok(fd)
+}
+
+/// The addresses of `host`. Literals and `localhost` (RFC 6761, section 6.3: always the loopback) need no lookup.
+fn resolve(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<SocketAddr>> {
+    if host == "localhost" {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+    }
+    match host.parse::<IpAddr>() {
+        Ok(address) => Ok(vec![(address, port).into()]),
+        Err(_) => look_up(host.to_owned(), port, patience),
+    }
+}
+
+/// getaddrinfo(3) has no time limit, so it runs on a thread. Should it outlast our patience, the thread is left to end
+/// by itself; what it finds then interests nobody.
+fn look_up(host: String, port: u16, patience: Patience<'_>) -> io::Result<Vec<SocketAddr>> {
+    let (done, working) = UnixStream::pair()?;
+    let task = move || {
+        let found = (host, port).to_socket_addrs().map(Vec::from_iter);
+        drop(working);
+        found
+    };
+    let worker = thread::Builder::new().spawn(task)?;
+    patience.wait(&done, PollFlags::IN)?;
+    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.patience.wait(&self.fd, PollFlags::IN)?;
+            match rustix::io::read(&self.fd, &mut *buffer) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.patience.wait(&self.fd, PollFlags::OUT)?;
+            match rustix::io::write(&self.fd, bytes) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+use super::Reply;
+
+/// The longest status, error, integer or length line, without its CRLF. The longest that Redis itself sends has 1,065
+/// bytes: the refusal of protected mode, which a new user is the most likely to meet.
+pub const LINE_LIMIT: usize = 2048;
+
+/// The longest bulk string. A lock's value has 19 bytes; 64 KiB lets a foreign value be looked at and left alone.
+pub const BULK_LIMIT: usize = 64 * 1024;
+
+/// The most digits that a 64-bit number has.
+const DIGITS: usize = 19;
+
+/// What a buffer holds at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A reply, and the number of bytes that it took.
+    Complete(Reply, usize),
+    /// The beginning of a reply: ask again with more bytes. Never said of more bytes than the limits allow.
+    Partial,
+}
+
+/// Why bytes are not a reply that golock reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The first byte is that of an array, map, or another type that no command of ours returns.
+    UnexpectedType(u8),
+    /// The first byte begins no RESP type at all.
+    NotRedis(u8),
+    /// A line is longer than [`LINE_LIMIT`].
+    LineTooLong,
+    /// A CR or LF stands where it may not, or CRLF is missing where it must stand.
+    BadLineEnd,
+    /// A length is not a number in plain decimal form.
+    BadLength,
+    /// A bulk string is announced as longer than [`BULK_LIMIT`].
+    BulkTooLong,
+    /// An integer is not in plain decimal form or does not fit 64 bits.
+    BadInteger,
+}
+
+/// Reads one reply from the start of `bytes`, consuming nothing.
+///
+/// # Errors
+/// As soon as the bytes at hand cannot be the beginning of a valid reply within the limits.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
+    let Some((&kind, rest)) = bytes.split_first() else { return Ok(Parsed::Partial) };
+    match kind {
+        b'+' | b'-' | b':' | b'$' => {}
+        b'*' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'%' | b'~' | b'>' | b'|' => {
+            return Err(Error::UnexpectedType(kind));
+        }
+        other => return Err(Error::NotRedis(other)),
+    }
+    let Some(line) = line(rest)? else { return Ok(Parsed::Partial) };
+    let used = 1 + line.len() + 2;
+    let reply = match kind {
+        b'+' => Reply::Status(line.to_vec()),
+        b'-' => Reply::Error(line.to_vec()),
+        b':' => Reply::Integer(integer(line).ok_or(Error::BadInteger)?),
+        _ => return bulk(line, bytes, used),
+    };
+    Ok(Parsed::Complete(reply, used))
+}
+
+/// The line at the start of `bytes`, without its CRLF; none if it has not ended yet.
+fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
+    let Some(end) = bytes.iter().take(LINE_LIMIT + 1).position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        return if bytes.len() > LINE_LIMIT { Err(Error::LineTooLong) } else { Ok(None) };
+    };
+    match &bytes[end..] {
+        [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
+        [b'\r'] => Ok(None),
+        _ => Err(Error::BadLineEnd),
+    }
+}
+
+/// A bulk string whose length line, ending at `start` in `bytes`, is `length`.
+fn bulk(length: &[u8], bytes: &[u8], start: usize) -> Result<Parsed, Error> {
+    if length == b"-1" {
+        return Ok(Parsed::Complete(Reply::Nil, start));
+    }
+    let length = natural(length).ok_or(Error::BadLength)?;
+    let length = usize::try_from(length).ok().filter(|&n| n <= BULK_LIMIT).ok_or(Error::BulkTooLong)?;
+    let body = &bytes[start..];
+    match body.get(length..).unwrap_or_default() {
+        [] | [b'\r'] => Ok(Parsed::Partial),
+        [b'\r', b'\n', ..] => Ok(Parsed::Complete(Reply::Bulk(body[..length].to_vec()), start + length + 2)),
+        _ => Err(Error::BadLineEnd),
+    }
+}
+
+fn integer(digits: &[u8]) -> Option<i64> {
+    match digits.strip_prefix(b"-") {
+        Some(b"0") => None,
+        Some(digits) => natural(digits).and_then(|n| 0_i64.checked_sub_unsigned(n)),
+        None => natural(digits).and_then(|n| i64::try_from(n).ok()),
+    }
+}
+
+/// Digits only: no sign, no space, no leading zero; the count is checked before anything is multiplied.
+fn natural(digits: &[u8]) -> Option<u64> {
+    let plain = match digits {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.len() < DIGITS && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    plain.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn samples() -> Vec<(Vec<u8>, Reply)> {
+        let long = vec![b'x'; BULK_LIMIT];
+        let mut bulk = format!("${BULK_LIMIT}\r\n").into_bytes();
+        bulk.extend_from_slice(&long);
+        bulk.extend_from_slice(b"\r\n");
+        let plain: [(&[u8], Reply); 11] = [
+            (b"+OK\r\n", Reply::Status(b"OK".to_vec())),
+            (b"+\r\n", Reply::Status(Vec::new())),
+            (b"-ERR no\r\n", Reply::Error(b"ERR no".to_vec())),
+            (b":0\r\n", Reply::Integer(0)),
+            (b":-1\r\n", Reply::Integer(-1)),
+            (b":9223372036854775807\r\n", Reply::Integer(i64::MAX)),
+            (b":-9223372036854775808\r\n", Reply::Integer(i64::MIN)),
+            (b"$-1\r\n", Reply::Nil),
+            (b"$0\r\n\r\n", Reply::Bulk(Vec::new())),
+            (b"$4\r\n\r\n\r\n\r\n", Reply::Bulk(b"\r\n\r\n".to_vec())),
+            (b"$3\r\n\0\xff-\r\n", Reply::Bulk(b"\0\xff-".to_vec())),
+        ];
+        let mut all: Vec<_> = plain.into_iter().map(|(bytes, reply)| (bytes.to_vec(), reply)).collect();
+        all.push((bulk, Reply::Bulk(long)));
+        all
+    }
+
+    /// Feeds `pieces` as a connection would, and returns the reply with the number of bytes left over.
+    fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<(Reply, usize)>, Error> {
+        let (mut buffer, mut found) = (Vec::new(), None);
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            if let (None, Parsed::Complete(reply, used)) = (&found, parse(&buffer)?) {
+                found = Some((reply, used));
+            }
+        }
+        Ok(found.map(|(reply, used)| (reply, buffer.len() - used)))
+    }
+
+    #[test]
+    fn every_proper_prefix_is_partial_and_the_rest_is_left() {
+        for (bytes, reply) in samples() {
+            for end in 0..bytes.len() {
+                assert_eq!(parse(&bytes[..end]), Ok(Parsed::Partial), "{end} bytes of {reply:?}");
+            }
+            let more = [bytes.as_slice(), b"+more"].concat();
+            assert_eq!(parse(&more), Ok(Parsed::Complete(reply, bytes.len())));
+        }
+    }
+
+    #[test]
+    fn every_split_over_two_and_three_feeds_gives_the_same_reply() {
+        for (bytes, reply) in samples().into_iter().filter(|(bytes, _)| bytes.len() < 100) {
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    assert_eq!(feed(pieces), Ok(Some((reply.clone(), 0))), "{first} {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_input_has_its_own_error() {
+        let endless = vec![b'x'; LINE_LIMIT + 1];
+        let cases: Vec<(Vec<u8>, Error)> = vec![
+            (b"$2147483647\r\n".to_vec(), Error::BulkTooLong),
+            (b"$65537\r\n".to_vec(), Error::BulkTooLong),
+            (b"$18446744073709551615\r\n".to_vec(), Error::BadLength),
+            (b"$9999999999999999999\r\n".to_vec(), Error::BulkTooLong),
+            (b"$99999999999999999999\r\n".to_vec(), Error::BadLength),
+            (b"$-2\r\n".to_vec(), Error::BadLength),
+            (b"$-0\r\n".to_vec(), Error::BadLength),
+            (b"$-01\r\n".to_vec(), Error::BadLength),
+            (b"$+1\r\n".to_vec(), Error::BadLength),
+            (b"$ 1\r\n".to_vec(), Error::BadLength),
+            (b"$1 \r\n".to_vec(), Error::BadLength),
+            (b"$01\r\n".to_vec(), Error::BadLength),
+            (b"$\r\n".to_vec(), Error::BadLength),
+            (b"$abc\r\n".to_vec(), Error::BadLength),
+            (b"$3\r\nabcd\r\n".to_vec(), Error::BadLineEnd),
+            (b"$3\r\nabc\n".to_vec(), Error::BadLineEnd),
+            (b"$3\r\nabc\rx".to_vec(), Error::BadLineEnd),
+            (b"$3\nabc\r\n".to_vec(), Error::BadLineEnd),
+            (b"+OK\n".to_vec(), Error::BadLineEnd),
+            (b"+OK\rx".to_vec(), Error::BadLineEnd),
+            (b"+O\r\rK\r\n".to_vec(), Error::BadLineEnd),
+            (b":\r\n".to_vec(), Error::BadInteger),
+            (b":-\r\n".to_vec(), Error::BadInteger),
+            (b":-0\r\n".to_vec(), Error::BadInteger),
+            (b":+1\r\n".to_vec(), Error::BadInteger),
+            (b":00\r\n".to_vec(), Error::BadInteger),
+            (b":1.5\r\n".to_vec(), Error::BadInteger),
+            (b":9223372036854775808\r\n".to_vec(), Error::BadInteger),
+            (b":-9223372036854775809\r\n".to_vec(), Error::BadInteger),
+            (b"*-1\r\n".to_vec(), Error::UnexpectedType(b'*')),
+            (b"*1000000000\r\n*1\r\n".to_vec(), Error::UnexpectedType(b'*')),
+            (b"%1\r\n+a\r\n+b\r\n".to_vec(), Error::UnexpectedType(b'%')),
+            (b"_\r\n".to_vec(), Error::UnexpectedType(b'_')),
+            (b">2\r\n".to_vec(), Error::UnexpectedType(b'>')),
+            (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), Error::NotRedis(b'H')),
+            (b"\x15\x03\x03".to_vec(), Error::NotRedis(0x15)),
+            (b"\r\n".to_vec(), Error::NotRedis(b'\r')),
+            ([b"+", endless.as_slice()].concat(), Error::LineTooLong),
+            ([b"$", endless.as_slice(), b"\r\n"].concat(), Error::LineTooLong),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(parse(&bytes), Err(error), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_limit_is_read_and_memory_is_bounded_by_the_limits() {
+        let line = vec![b'x'; LINE_LIMIT];
+        let whole = [b"+", line.as_slice(), b"\r\n"].concat();
+        assert_eq!(parse(&whole), Ok(Parsed::Complete(Reply::Status(line.clone()), LINE_LIMIT + 3)));
+        assert_eq!(parse(&whole[..=LINE_LIMIT]), Ok(Parsed::Partial));
+        for start in [&b"+"[..], b"$65536\r\n"] {
+            let most = [start, &vec![b'x'; LINE_LIMIT + BULK_LIMIT + 8]].concat();
+            assert!(parse(&most).is_err(), "no buffer beyond the limits is ever partial");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged_the_same_however_they_arrive(
+            bytes in prop::collection::vec(prop::sample::select(b"+-:$*\r\n019OKx".to_vec()), 0..24),
+            cut in 0_usize..24,
+        ) {
+            let (left, right) = bytes.split_at(cut.min(bytes.len()));
+            if let Ok(Parsed::Complete(reply, used)) = parse(&bytes) {
+                let piecewise = feed([left, right]).expect("no prefix of a reply is an error");
+                prop_assert_eq!(piecewise, Some((reply, bytes.len() - used)));
+            } else if parse(left).is_err() {
+                prop_assert!(parse(&bytes).is_err(), "more bytes do not mend an error");
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Signals, and the one place where golock waits.
+//!
+//! Every signal that golock handles ends up as a byte in a pipe (a socket pair, because signal-hook writes with
+//! `send(2)`), so one `poll(2)` waits for a signal, a descriptor and a deadline at once. Nothing is lost between the
+//! check and the sleep, and no wait goes on without looking at its deadline again.
+
+use crate::clock::Moment;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// The signals that golock forwards to the job, or ends on before there is a job.
+const FORWARDED: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
+
+/// How often the job is looked at when golock was started with SIGCHLD blocked, so that nothing announces its end.
+/// Unblocking it would take unsafe code.
+const DEAF_PAUSE: Duration = Duration::from_secs(1);
+
+/// Room for `/proc/self/status`, whose list of groups may hold 65,536 entries.
+const STATUS_LIMIT: u64 = 1 << 20;
+
+/// Which pending signals cut a wait short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heed {
+    /// None: the wait ends by its event or its deadline.
+    Nothing,
+    /// Those that would end golock: all that are forwarded to a job.
+    Stops,
+    /// Also the end of the job.
+    Everything,
+}
+
+/// Why a wait ended without its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The deadline has passed.
+    Deadline,
+    /// A signal that the waiter heeds is pending.
+    Signal,
+}
+
+/// A set of signal numbers.
+#[derive(Clone, Copy, Default)]
+struct Set(u64);
+
+impl Set {
+    fn bit(signal: i32) -> u64 {
+        u32::try_from(signal).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(0)
+    }
+
+    fn with(self, signal: i32) -> Self {
+        Self(self.0 | Self::bit(signal))
+    }
+
+    fn has(self, signal: i32) -> bool {
+        self.0 & Self::bit(signal) != 0
+    }
+}
+
+/// The signals that golock handles, from the moment this exists until it exits.
+pub struct Signals {
+    delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
+    pending: Cell<Set>,
+    deaf: bool,
+}
+
+impl Signals {
+    /// Starts to collect the forwarded signals and SIGCHLD. A signal that golock inherited as ignored (nohup) stays
+    /// ignored, here and in the job.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left for the pipe.
+    pub fn install() -> io::Result<Self> {
+        let inherited = Inherited::read();
+        let wanted = FORWARDED.iter().map(|signal| signal.as_raw()).filter(|&signal| !inherited.ignored.has(signal));
+        let (read, write) = UnixStream::pair()?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, wanted.chain([Signal::CHILD.as_raw()]))?;
+        let deaf = inherited.blocked.has(Signal::CHILD.as_raw());
+        Ok(Self { delivery: RefCell::new(delivery), pending: Cell::default(), deaf })
+    }
+
+    /// Waits until `event` is ready, a heeded signal is pending, or the deadline has passed; the last two are errors.
+    /// Without a deadline it may wait for ever.
+    ///
+    /// # Errors
+    /// The reason for which the wait was cut short.
+    pub fn wait(
+        &self,
+        event: Option<(BorrowedFd<'_>, PollFlags)>,
+        until: Option<Moment>,
+        heed: Heed,
+    ) -> Result<(), Cut> {
+        loop {
+            if self.heeded(heed) {
+                return Err(Cut::Signal);
+            }
+            let left = until.map(|moment| moment.remaining().ok_or(Cut::Deadline)).transpose()?;
+            if self.poll(event, left) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One `poll(2)`; true if the event is there. An interruption counts as a wake-up.
+    fn poll(&self, event: Option<(BorrowedFd<'_>, PollFlags)>, left: Option<Duration>) -> bool {
+        let left = if self.deaf { Some(left.map_or(DEAF_PAUSE, |left| left.min(DEAF_PAUSE))) } else { left };
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let (signalled, ready) = {
+            let delivery = self.delivery.borrow();
+            let pipe = PollFd::new(delivery.get_read(), PollFlags::IN);
+            let (fd, flags) = event.unwrap_or((delivery.get_read().as_fd(), PollFlags::empty()));
+            let mut fds = [pipe, PollFd::from_borrowed_fd(fd, flags)];
+            let woken = poll(&mut fds, timeout.as_ref()).is_ok_and(|count| count > 0);
+            (woken && !fds[0].revents().is_empty(), woken && !fds[1].revents().is_empty())
+        };
+        if signalled {
+            self.collect();
+        } else if self.deaf {
+            self.note(Signal::CHILD.as_raw());
+        }
+        ready
+    }
+
+    /// Takes one pending signal out, in the order of [`FORWARDED`]; SIGCHLD is not among them.
+    pub fn take(&self) -> Option<Signal> {
+        self.collect();
+        let found = FORWARDED.into_iter().find(|signal| self.pending.get().has(signal.as_raw()))?;
+        self.pending.set(Set(self.pending.get().0 & !Set::bit(found.as_raw())));
+        Some(found)
+    }
+
+    /// Forgets what is pending, SIGCHLD included.
+    pub fn forget(&self) {
+        self.collect();
+        self.pending.take();
+    }
+
+    /// Forgets a pending SIGCHLD only: the job is about to be looked at.
+    pub fn forget_child(&self) {
+        self.pending.set(Set(self.pending.get().0 & !Set::bit(Signal::CHILD.as_raw())));
+    }
+
+    fn collect(&self) {
+        self.delivery.borrow_mut().pending().for_each(|signal| self.note(signal));
+    }
+
+    fn note(&self, signal: i32) {
+        self.pending.set(self.pending.get().with(signal));
+    }
+
+    /// Whether a signal is pending that `heed` means.
+    #[must_use]
+    pub fn heeded(&self, heed: Heed) -> bool {
+        let pending = self.pending.get();
+        match heed {
+            Heed::Nothing => false,
+            Heed::Stops => FORWARDED.iter().any(|signal| pending.has(signal.as_raw())),
+            Heed::Everything => pending.0 != 0,
+        }
+    }
+}
+
+/// How long to wait at most, and for whom to break off: goes with every wait of one exchange with Redis.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// Where signals arrive.
+    pub signals: &'a Signals,
+    /// Which of them end the wait.
+    pub heed: Heed,
+    /// When the wait ends in any case.
+    pub deadline: Moment,
+}
+
+impl Patience<'_> {
+    /// Waits for `fd` to become ready as `flags` say.
+    ///
+    /// # Errors
+    /// [`Signals::wait`] says when, as an I/O error: `TimedOut` for the deadline, `ConnectionAborted` for a signal
+    /// (`Interrupted` and `WouldBlock` have meanings of their own to readers and to rustls).
+    pub fn wait(&self, fd: &impl AsFd, flags: PollFlags) -> io::Result<()> {
+        let event = Some((fd.as_fd(), flags));
+        self.signals.wait(event, Some(self.deadline), self.heed).map_err(|cut| match cut {
+            Cut::Deadline => io::ErrorKind::TimedOut.into(),
+            Cut::Signal => io::ErrorKind::ConnectionAborted.into(),
+        })
+    }
+}
+
+/// What golock's parent left it with. Asking the kernel directly (sigaction, sigprocmask) would take unsafe code; where
+/// there is no `/proc`, nothing counts as inherited.
+#[derive(Default)]
+struct Inherited {
+    ignored: Set,
+    blocked: Set,
+}
+
+impl Inherited {
+    fn read() -> Self {
+        let mut text = Vec::new();
+        let read = std::fs::File::open("/proc/self/status").and_then(|f| f.take(STATUS_LIMIT).read_to_end(&mut text));
+        if read.is_ok() { Self::parse(&text) } else { Self::default() }
+    }
+
+    /// proc(5): `SigBlk` and `SigIgn` are masks in hex, in which signal N is bit N - 1.
+    fn parse(status: &[u8]) -> Self {
+        let mask = |name: &[u8]| {
+            let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
+            let text = line.and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
+            Set(u64::from_str_radix(text, 16).unwrap_or(0) << 1)
+        };
+        Self { ignored: mask(b"SigIgn:"), blocked: mask(b"SigBlk:") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_proc_status_are_read() {
+        let inherited = Inherited::parse(b"Name:\tx\nSigBlk:\t0000000000010000\nSigIgn:\t0000000000001001\n");
+        assert!(inherited.ignored.has(1) && inherited.ignored.has(13) && !inherited.ignored.has(15));
+        assert!(inherited.blocked.has(17) && !inherited.blocked.has(1));
+        assert_eq!(Inherited::parse(b"SigIgn:\tnonsense\n").ignored.0, 0);
+    }
+}
