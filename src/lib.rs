@@ -16,7 +16,7 @@ use clock::Moment;
 use config::{Config, Invocation};
 use job::{Ended, Job, Unfit};
 use lock::{Acquired, Lock, Status};
-use net::Client;
+use net::{Client, TlsMode};
 use report::{Event, Story};
 use rustix::process::Signal;
 use signals::{Heed, Signals};
@@ -49,7 +49,9 @@ pub enum Error {
     /// The command cannot be run.
     Unfit(OsString, Unfit, Option<io::Error>),
     /// Redis did not do what was asked (a verb) of the lock named.
-    Redis(&'static str, Vec<u8>, lock::Error<net::Error>),
+    Redis(&'static str, Vec<u8>, Box<lock::Error<net::Error>>),
+    /// TLS cannot be set up.
+    Tls(net::SetupError),
     /// The system did not do what is named.
     System(&'static str, io::Error),
 }
@@ -81,7 +83,7 @@ fn exit_code(outcome: &Result<Outcome, Error>) -> u8 {
         Ok(Outcome::Ran(Ended::TimedOut)) => 202,
         Err(Error::Unfit(_, Unfit::NotExecutable, _)) => 126,
         Err(Error::Unfit(_, Unfit::NotFound, _)) => 127,
-        Err(Error::Config(_) | Error::Redis(..) | Error::System(..)) => 201,
+        Err(Error::Config(_) | Error::Redis(..) | Error::Tls(_) | Error::System(..)) => 201,
     }
 }
 
@@ -107,7 +109,7 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
             return Ok(Outcome::Skipped(config.skip_exit));
         }
         Err(lock::Error::Exchange(net::Error::Signal)) => {}
-        Err(error) => return Err(Error::Redis("take", lock.name, error)),
+        Err(error) => return Err(Error::Redis("take", lock.name, error.into())),
     }
     redis.close();
     let grace_end = Moment::after(config.grace.min(config.release));
@@ -132,12 +134,17 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
     Ok(Outcome::Ran(ended))
 }
 
+/// A client of the Redis that `config` names.
 fn connect<'a>(config: &Config, signals: &'a Signals, story: Story) -> Result<Client<'a>, Error> {
-    let mut login = config.login.clone();
+    let mut server = config.server.clone();
     if let Some(path) = &config.auth_file {
-        login.password = Some(config::read_password(path).map_err(Error::Config)?);
+        server.login.password = Some(config::read_password(path).map_err(Error::Config)?);
     }
-    Ok(Client::new(config.endpoint.clone(), login, config.retry, signals, story))
+    let key = if let TlsMode::On(_, Some(identity)) = &server.tls { Some(&identity.key) } else { None };
+    for secret in config.auth_file.iter().chain(key).filter(|path| config::is_public(path)) {
+        story.tell(&Event::Public(secret));
+    }
+    Client::new(&server, config.retry, signals, story).map_err(Error::Tls)
 }
 
 /// Gives a lock back at once that may have been taken for a command that does not run, so that another host can run it.
@@ -162,7 +169,7 @@ fn reset(config: &Config) -> Result<Outcome, Error> {
     let signals = Signals::install().map_err(|error| Error::System("catch signals", error))?;
     match lock::reset(&mut connect(config, &signals, story)?, &config.name) {
         Ok(()) => Ok(Outcome::Reset),
-        Err(error) => stopped(&signals, Error::Redis("reset", config.name.clone(), error)),
+        Err(error) => stopped(&signals, Error::Redis("reset", config.name.clone(), error.into())),
     }
 }
 
@@ -171,18 +178,13 @@ fn look(config: &Config) -> Result<Outcome, Error> {
     let signals = Signals::install().map_err(|error| Error::System("catch signals", error))?;
     match lock::status(&mut connect(config, &signals, story)?, &config.name) {
         Ok(status) => print(report::status(&config.name, &status).as_bytes()).map(|_| Outcome::Seen(status)),
-        Err(error) => stopped(&signals, Error::Redis("look at", config.name.clone(), error)),
+        Err(error) => stopped(&signals, Error::Redis("look at", config.name.clone(), error.into())),
     }
 }
 
-/// The outcome of `error`, which a signal may have caused.
+/// The outcome of `error`, unless it was a signal that caused it.
 fn stopped(signals: &Signals, error: Error) -> Result<Outcome, Error> {
-    match error {
-        Error::Redis(_, _, lock::Error::Exchange(net::Error::Signal)) => {
-            signals.take().map(Outcome::Stopped).ok_or(error)
-        }
-        error => Err(error),
-    }
+    signals.take().map(Outcome::Stopped).ok_or(error)
 }
 
 fn print(text: &[u8]) -> Result<Outcome, Error> {

@@ -22,7 +22,8 @@ const FORWARDED: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::
 /// Unblocking it would take unsafe code.
 const DEAF_PAUSE: Duration = Duration::from_secs(1);
 
-/// Room for `/proc/self/status`, whose list of groups may hold 65,536 entries.
+/// The usual size of `/proc/self/status`, and a limit to it: its list of groups may hold 65,536 entries.
+const STATUS_SIZE: usize = 4096;
 const STATUS_LIMIT: u64 = 1 << 20;
 
 /// Which pending signals cut a wait short.
@@ -97,14 +98,19 @@ impl Signals {
         heed: Heed,
     ) -> Result<(), Cut> {
         loop {
-            if self.heeded(heed) {
-                return Err(Cut::Signal);
-            }
-            let left = until.map(|moment| moment.remaining().ok_or(Cut::Deadline)).transpose()?;
+            let left = self.left(until, heed)?;
             if self.poll(event, left) {
                 return Ok(());
             }
         }
+    }
+
+    /// The time that is left to wait, if there is a limit.
+    fn left(&self, until: Option<Moment>, heed: Heed) -> Result<Option<Duration>, Cut> {
+        if self.heeded(heed) {
+            return Err(Cut::Signal);
+        }
+        until.map(|moment| moment.remaining().ok_or(Cut::Deadline)).transpose()
     }
 
     /// One `poll(2)`; true if the event is there. An interruption counts as a wake-up.
@@ -185,10 +191,24 @@ impl Patience<'_> {
     /// (`Interrupted` and `WouldBlock` have meanings of their own to readers and to rustls).
     pub fn wait(&self, fd: &impl AsFd, flags: PollFlags) -> io::Result<()> {
         let event = Some((fd.as_fd(), flags));
-        self.signals.wait(event, Some(self.deadline), self.heed).map_err(|cut| match cut {
+        self.signals.wait(event, Some(self.deadline), self.heed).map_err(io::Error::from)
+    }
+
+    /// Whether there is any patience left.
+    ///
+    /// # Errors
+    /// As for [`Patience::wait`].
+    pub fn check(&self) -> io::Result<()> {
+        self.signals.left(Some(self.deadline), self.heed).map(|_| ()).map_err(io::Error::from)
+    }
+}
+
+impl From<Cut> for io::Error {
+    fn from(cut: Cut) -> Self {
+        match cut {
             Cut::Deadline => io::ErrorKind::TimedOut.into(),
             Cut::Signal => io::ErrorKind::ConnectionAborted.into(),
-        })
+        }
     }
 }
 
@@ -202,7 +222,7 @@ struct Inherited {
 
 impl Inherited {
     fn read() -> Self {
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(STATUS_SIZE);
         let read = std::fs::File::open("/proc/self/status").and_then(|f| f.take(STATUS_LIMIT).read_to_end(&mut text));
         if read.is_ok() { Self::parse(&text) } else { Self::default() }
     }

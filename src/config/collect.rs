@@ -14,7 +14,7 @@ use std::time::Duration;
 const DEFAULT_FILE: &str = "/etc/cronlock.conf";
 
 /// The most that is read of a file of settings or of a password: enough for any, and little even of `/dev/zero`.
-const FILE_LIMIT: u64 = 64 * 1024;
+pub(super) const FILE_LIMIT: u64 = 64 * 1024;
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) struct Given {
     pub(super) command: Vec<OsString>,
     /// Names that look like settings and are none.
     pub(super) unknown: Vec<Vec<u8>>,
+    /// What `SSL_CERT_FILE` says, which OpenSSL and Go honour too.
+    pub(super) ssl_cert_file: Option<OsString>,
 }
 
 impl Given {
@@ -42,10 +44,15 @@ impl Given {
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut given = Self { mode: Mode::Run, values: Vec::new(), command: Vec::new(), unknown: Vec::new() };
+        let mut given =
+            Self { mode: Mode::Run, values: Vec::new(), command: Vec::new(), unknown: Vec::new(), ssl_cert_file: None };
         given.read_options(Parser::from_args(args))?;
         if !matches!(given.mode, Mode::Help | Mode::Version) {
             for (name, value) in env {
+                if name == "SSL_CERT_FILE" && !value.is_empty() {
+                    given.ssl_cert_file = Some(value);
+                    continue;
+                }
                 given.offer(name.as_bytes(), value.into_vec(), Source::Environment)?;
             }
             given.read_file()?;
@@ -85,7 +92,7 @@ impl Given {
     fn read_file(&mut self) -> Result<(), Error> {
         let named = self.path(Id::Config);
         let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-        let text = match read_limited(&path) {
+        let text = match read_limited(&path, FILE_LIMIT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(()),
             read => read.map_err(|error| Error::Unreadable(path.clone(), error))?,
         };
@@ -177,13 +184,12 @@ impl Given {
     }
 }
 
-/// Reads the file at `path`, or fails where it has more than [`FILE_LIMIT`] bytes.
-pub(super) fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads the file at `path`.
+///
+/// # Errors
+/// Also when it has more than `limit` bytes.
+pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let read = File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut text)?;
-    if u64::try_from(read).is_ok_and(|read| read <= FILE_LIMIT) {
-        Ok(text)
-    } else {
-        Err(io::ErrorKind::FileTooLarge.into())
-    }
+    let read = File::open(path)?.take(limit + 1).read_to_end(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read <= limit) { Ok(text) } else { Err(io::ErrorKind::FileTooLarge.into()) }
 }

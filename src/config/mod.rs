@@ -9,16 +9,17 @@ mod table;
 mod url;
 mod value;
 
-pub use collect::Source;
+pub use collect::{Source, read_limited};
 pub use help::{help, version};
 pub use table::{Id, PREFIX};
 
 use crate::lock::{KeyFormat, name};
-use crate::net::{Endpoint, Login, Retry};
-use collect::Given;
+use crate::net::{Endpoint, Identity, Login, Retry, Server, TlsMode, Trust};
+use collect::{FILE_LIMIT, Given};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,10 +55,8 @@ enum Mode {
 pub struct Config {
     /// The lock's full name.
     pub name: Vec<u8>,
-    /// Where Redis is.
-    pub endpoint: Endpoint,
-    /// Who we are there.
-    pub login: Login,
+    /// Where Redis is, and how it is spoken to.
+    pub server: Server,
     /// The file that holds the password.
     pub auth_file: Option<PathBuf>,
     /// How long and how often to try.
@@ -97,12 +96,14 @@ pub enum Error {
     Unreadable(PathBuf, io::Error),
     /// Cronlock's Sentinel support is asked for.
     Sentinel(Source),
+    /// TLS is wanted over a Unix socket.
+    SocketTls,
     /// The setting does not work yet.
     NotYet(Id),
 }
 
 /// Settings that are understood but do not work yet.
-const NOT_YET_SWITCHES: [Id; 2] = [Id::Tls, Id::Local];
+const NOT_YET_SWITCHES: [Id; 1] = [Id::Local];
 const NOT_YET_SPANS: [Id; 3] = [Id::KillAfter, Id::Lease, Id::Wait];
 
 impl Invocation {
@@ -139,7 +140,6 @@ impl Config {
     fn build(given: &mut Given) -> Result<Self, Error> {
         refuse_contradictions(given)?;
         refuse_unfinished(given)?;
-        let (endpoint, login) = server(given)?;
         let retry = Retry {
             timeout: given.seconds(Id::RedisTimeout)?,
             attempts: given.number(Id::Attempts)?,
@@ -147,8 +147,7 @@ impl Config {
         };
         Ok(Self {
             name: full_name(given)?,
-            endpoint,
-            login,
+            server: server(given)?,
             auth_file: given.path(Id::AuthFile),
             retry,
             grace: given.seconds(Id::Grace)?,
@@ -195,26 +194,42 @@ fn refuse_unfinished(given: &Given) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where Redis is, and who we are there.
-fn server(given: &Given) -> Result<(Endpoint, Login), Error> {
+/// Where Redis is, and how it is spoken to.
+fn server(given: &Given) -> Result<Server, Error> {
     if let Some(url) = given.url()? {
-        if url.tls {
-            return Err(Error::NotYet(Id::Tls));
-        }
         let login = Login { user: url.user, password: url.password, database: url.database };
-        return Ok((Endpoint::Tcp(url.host, url.port), login));
+        return Ok(Server { endpoint: Endpoint::Tcp(url.host, url.port), login, tls: tls(given, url.tls)? });
     }
-    let database = given.number(Id::Db)?;
-    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database };
+    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database: given.number(Id::Db)? };
+    let tls = tls(given, given.switch(Id::Tls)?)?;
     let port = given.number(Id::Port)?;
-    match given.path(Id::Host) {
-        Some(path) if path.is_absolute() => Ok((Endpoint::Unix(path), login)),
+    let endpoint = match given.path(Id::Host) {
+        Some(path) if path.is_absolute() && tls == TlsMode::Off => Endpoint::Unix(path),
+        Some(path) if path.is_absolute() => return Err(Error::SocketTls),
         _ => {
             let host = given.utf8(Id::Host)?;
             let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
-            Ok((Endpoint::Tcp(bare.to_owned(), port), login))
+            Endpoint::Tcp(bare.to_owned(), port)
         }
+    };
+    Ok(Server { endpoint, login, tls })
+}
+
+/// How TLS is spoken, if it is `on`.
+fn tls(given: &Given, on: bool) -> Result<TlsMode, Error> {
+    let skip = given.switch(Id::TlsSkipVerify)?;
+    if !on {
+        // Where nobody has said that TLS is off, whoever names a certificate thinks that it is on.
+        let certificate = [Id::TlsCa, Id::TlsCert].into_iter().find(|&id| given.has(id) && !given.has(Id::Tls));
+        return certificate.map_or(Ok(TlsMode::Off), |id| Err(Error::Needs(id, Id::Tls)));
     }
+    let trust = match given.path(Id::TlsCa).or_else(|| given.ssl_cert_file.clone().map(PathBuf::from)) {
+        _ if skip => Trust::Anyone,
+        Some(path) => Trust::File(path),
+        None => Trust::BuiltIn,
+    };
+    let identity = given.path(Id::TlsCert).zip(given.path(Id::TlsKey)).map(|(chain, key)| Identity { chain, key });
+    Ok(TlsMode::On(trust, identity))
 }
 
 fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
@@ -229,7 +244,14 @@ fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// When the file cannot be read.
 pub fn read_password(path: &std::path::Path) -> Result<Vec<u8>, Error> {
-    let mut password = collect::read_limited(path).map_err(|error| Error::Unreadable(path.into(), error))?;
+    let mut password =
+        collect::read_limited(path, FILE_LIMIT).map_err(|error| Error::Unreadable(path.into(), error))?;
     password.pop_if(|last| *last == b'\n');
     Ok(password)
+}
+
+/// Whether everybody on this host can read the file at `path`.
+#[must_use]
+pub fn is_public(path: &std::path::Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
 }

@@ -1,7 +1,8 @@
 use super::connection::Connection;
 use super::dial::{Endpoint, Socket};
 use super::reply::{obstacle, redact};
-use super::{Error, Failure};
+use super::tls::Tls;
+use super::{Error, Failure, SetupError, TlsMode};
 use crate::clock::{self, Moment};
 use crate::lock::{Answer, Command, Exchange, Repeat};
 use crate::report::{Event, Story};
@@ -23,6 +24,17 @@ pub struct Login {
     pub database: u32,
 }
 
+/// The server, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Who we are there.
+    pub login: Login,
+    /// Whether the connection is encrypted.
+    pub tls: TlsMode,
+}
+
 /// How long and how often to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -38,6 +50,7 @@ pub struct Retry {
 pub struct Client<'a> {
     endpoint: Endpoint,
     login: Login,
+    tls: Option<Tls>,
     retry: Retry,
     signals: &'a Signals,
     story: Story,
@@ -50,10 +63,17 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     /// A client that has not connected yet, and breaks off for the signals that would end golock.
-    #[must_use]
-    pub fn new(endpoint: Endpoint, login: Login, retry: Retry, signals: &'a Signals, story: Story) -> Self {
-        let heed = Heed::Stops;
-        Self { endpoint, login, retry, signals, story, heed, redirect: None, connection: None, requests: 0 }
+    ///
+    /// # Errors
+    /// When TLS is wanted and cannot be set up.
+    pub fn new(server: &Server, retry: Retry, signals: &'a Signals, story: Story) -> Result<Self, SetupError> {
+        let tls = match &server.tls {
+            TlsMode::Off => None,
+            TlsMode::On(trust, identity) => Some(Tls::new(trust, identity.as_ref())?),
+        };
+        let Server { endpoint, login, .. } = server.clone();
+        let (heed, redirect, connection, requests) = (Heed::Stops, None, None, 0);
+        Ok(Self { endpoint, login, tls, retry, signals, story, heed, redirect, connection, requests })
     }
 
     /// From here on only `heed` breaks off an exchange, and it is tried again `attempts` times.
@@ -70,7 +90,9 @@ impl<'a> Client<'a> {
 
     /// Closes the connection; the next exchange opens a new one.
     pub fn close(&mut self) {
-        self.connection = None;
+        if let Some(connection) = self.connection.take() {
+            connection.close();
+        }
     }
 
     fn server(&self) -> &Endpoint {
@@ -81,12 +103,16 @@ impl<'a> Client<'a> {
         Patience { signals: self.signals, heed: self.heed, deadline: Moment::after(self.retry.timeout) }
     }
 
-    /// Name lookup, connect, AUTH and SELECT: one exchange under one deadline.
+    /// Name lookup, connect, TLS, AUTH and SELECT: one exchange under one deadline.
     fn open(&self) -> Result<Connection<'a>, Failure> {
         let patience = self.patience();
-        let connection = Connection::new(Socket::dial(self.server(), patience)?);
+        let socket = Socket::dial(self.server(), patience)?;
+        let wire = match (&self.tls, self.server()) {
+            (Some(tls), Endpoint::Tcp(host, _)) => tls.wrap(host, socket)?,
+            _ => Box::new(socket),
+        };
         self.story.tell(&Event::Connected(self.server()));
-        self.log_in(connection, patience)
+        self.log_in(Connection::new(wire), patience)
     }
 
     /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT

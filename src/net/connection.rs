@@ -1,20 +1,37 @@
-use super::Failure;
 use super::dial::Socket;
+use super::{Failure, tls};
 use crate::resp::{Parsed, Reply, parse};
 use crate::signals::Patience;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
 
-/// A connection on which nothing has failed so far.
-pub(super) struct Connection<'a> {
-    stream: Socket<'a>,
+/// A socket, or something that speaks through one.
+pub(super) trait Wire<'a>: Read + Write {
+    /// The socket underneath.
+    fn socket(&mut self) -> &mut Socket<'a>;
+
+    /// Says goodbye where that is the custom.
+    fn close(&mut self) {}
 }
 
+impl<'a> Wire<'a> for Socket<'a> {
+    fn socket(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// A connection on which nothing has failed so far.
+pub(super) struct Connection<'a>(Box<dyn Wire<'a> + 'a>);
+
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: Socket<'a>) -> Self {
-        Self { stream }
+    pub(super) fn new(wire: Box<dyn Wire<'a> + 'a>) -> Self {
+        Self(wire)
+    }
+
+    pub(super) fn close(mut self) {
+        self.0.close();
     }
 
     /// Sends `request` and reads `count` replies. Gives itself back with them: whoever has a connection has one whose
@@ -25,9 +42,9 @@ impl<'a> Connection<'a> {
         count: usize,
         patience: Patience<'a>,
     ) -> Result<(Self, Vec<Reply>), Failure> {
-        self.stream.patience = patience;
+        self.0.socket().patience = patience;
         let mut replies = Vec::with_capacity(count);
-        let sent = self.stream.write_all(request).map_err(Failure::Io);
+        let sent = self.0.write_all(request).map_err(tls::failure);
         match self.receive(count, &mut replies).and(sent) {
             Ok(()) => Ok((self, replies)),
             // A server that turns us away says so and hangs up, at times before it has read what we sent.
@@ -54,9 +71,12 @@ impl<'a> Connection<'a> {
 
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
         let mut chunk = [0; CHUNK];
-        match self.stream.read(&mut chunk).map_err(Failure::Io)? {
+        match self.0.read(&mut chunk).map_err(tls::failure)? {
             0 => Err(Failure::Closed),
-            count => io::Write::write_all(buffer, &chunk[..count]).map_err(Failure::Io),
+            count => {
+                buffer.extend_from_slice(&chunk[..count]);
+                Ok(())
+            }
         }
     }
 }

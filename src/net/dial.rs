@@ -117,9 +117,11 @@ impl Read for Socket<'_> {
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            self.patience.wait(&self.fd, PollFlags::OUT)?;
+            // Nearly always there is room: the deadline is looked at without asking the kernel first.
+            self.patience.check()?;
             match rustix::io::write(&self.fd, bytes) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.patience.wait(&self.fd, PollFlags::OUT)?,
+                Err(Errno::INTR) => {}
                 done => return Ok(done?),
             }
         }

@@ -8,12 +8,45 @@ mod client;
 mod connection;
 mod dial;
 mod reply;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 
-pub use client::{Client, Login, Retry};
+pub use client::{Client, Login, Retry, Server};
 pub use dial::Endpoint;
+pub use tls::{Error as TlsError, SetupError};
 
 use crate::resp;
 use std::io;
+use std::path::PathBuf;
+
+/// Whether and how connections are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// They are not.
+    Off,
+    /// By TLS, with a certificate of our own if the server asks for one.
+    On(Trust, Option<Identity>),
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of the CAs that Mozilla trusts.
+    BuiltIn,
+    /// Those of the CAs in this PEM file.
+    File(PathBuf),
+    /// Everybody's.
+    Anyone,
+}
+
+/// The PEM files of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and the CA.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
 
 /// Why one attempt at an exchange came to nothing.
 #[derive(Debug)]
@@ -26,6 +59,12 @@ pub enum Failure {
     Io(io::Error),
     /// The server closed the connection before it had replied.
     Closed,
+    /// What failed, failed before the server had shown that it speaks TLS at all.
+    NoHandshake(Box<Failure>),
+    /// No certificate can hold the server's name.
+    BadServerName,
+    /// TLS failed.
+    Tls(TlsError),
     /// What the server sent is not the protocol of Redis.
     Protocol(resp::Error),
     /// The server sent more than it was asked for.
@@ -50,6 +89,10 @@ pub enum Error {
 impl Failure {
     /// Whether trying again would only give the same answer.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(..))
+        match self {
+            Self::Refused(..) | Self::BadServerName => true,
+            Self::Tls(error) => tls::is_final(error),
+            _ => false,
+        }
     }
 }

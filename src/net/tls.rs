@@ -1,0 +1,239 @@
+//! TLS 1.2 and 1.3 by rustls, over a [`Socket`], so that every step of a handshake has the exchange's deadline.
+
+use super::connection::Wire;
+use super::dial::Socket;
+use super::{Failure, Identity, Trust};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Sessions to remember: that of one server, and of the node that it redirects to.
+const SESSIONS: usize = 2;
+
+/// The most that is read of a PEM file; the certificates that a distribution trusts take 250 KB.
+const PEM_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Why TLS failed.
+pub use rustls::Error;
+
+/// Why TLS cannot be set up.
+#[derive(Debug)]
+pub enum SetupError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// The section of the file that begins at this line is broken (0: there is none of the kind); what was looked for.
+    BadPem(PathBuf, usize, &'static str),
+    /// The client certificate and key, in these files, do not go together or are of no use.
+    BadIdentity(PathBuf, PathBuf, Error),
+    /// The rest.
+    Other(Error),
+}
+
+/// What TLS needs for every connection of a run, and the session to resume.
+pub(super) struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    pub(super) fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, SetupError> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = verifier(trust, &provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(SetupError::Other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => {
+                let certificates = certificates(chain)?;
+                let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
+                    .map_err(|_| SetupError::BadPem(key.clone(), 0, "unencrypted private key"))?;
+                builder
+                    .with_client_auth_cert(certificates, secret)
+                    .map_err(|error| SetupError::BadIdentity(chain.clone(), key.clone(), error))?
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The handshake with `host` on `socket`. Only the first bytes tell whether there is a TLS server at all.
+    pub(super) fn wrap<'a>(&self, host: &str, mut socket: Socket<'a>) -> Result<Box<dyn Wire<'a> + 'a>, Failure> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::BadServerName)?;
+        let mut session = ClientConnection::new(Arc::clone(&self.0), name).map_err(Failure::Tls)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).map_err(|error| match failure(error) {
+                failure @ (Failure::Io(_) | Failure::Closed) if session.protocol_version().is_none() => {
+                    Failure::NoHandshake(Box::new(failure))
+                }
+                failure => failure,
+            })?;
+        }
+        Ok(Box::new(rustls::StreamOwned::new(session, socket)))
+    }
+}
+
+impl<'a> Wire<'a> for rustls::StreamOwned<ClientConnection, Socket<'a>> {
+    fn socket(&mut self) -> &mut Socket<'a> {
+        &mut self.sock
+    }
+
+    fn close(&mut self) {
+        // Without this some servers take the end for an attack, and forget the session.
+        self.conn.send_close_notify();
+        let _ = self.conn.write_tls(&mut self.sock);
+    }
+}
+
+/// The failure that `error`, from a rustls stream, stands for.
+pub(super) fn failure(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::UnexpectedEof {
+        return Failure::Closed;
+    }
+    match error.downcast::<Error>() {
+        Ok(error) => Failure::Tls(error),
+        Err(error) => Failure::Io(error),
+    }
+}
+
+/// Whether the server would fail the same way again: it is not trusted, or does not trust us, or speaks another TLS.
+pub(super) fn is_final(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(_) | Error::AlertReceived(_) | Error::PeerIncompatible(_))
+}
+
+fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
+    let (roots, own) = match trust {
+        Trust::Anyone => return Ok(Arc::new(AnyCertificate(provider.signature_verification_algorithms))),
+        Trust::BuiltIn => (webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), Vec::new()),
+        Trust::File(path) => {
+            let own = certificates(path)?;
+            let mut roots = RootCertStore::empty();
+            let (usable, _) = roots.add_parsable_certificates(own.iter().cloned());
+            if usable == 0 {
+                return Err(SetupError::BadPem(path.clone(), 0, "usable certificate"));
+            }
+            (roots, own)
+        }
+    };
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| SetupError::Other(Error::General(error.to_string())))?;
+    Ok(Arc::new(Trusting { inner, own }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
+    crate::config::read_limited(path, PEM_LIMIT).map_err(|error| SetupError::Unreadable(path.to_owned(), error))
+}
+
+/// All certificates of a PEM file; at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let text = read(path)?;
+    let bad = |line| SetupError::BadPem(path.to_owned(), line, "certificate");
+    let mut found = Vec::new();
+    for item in CertificateDer::pem_slice_iter(&text) {
+        found.push(item.map_err(|_: pem::Error| bad(line_of_section(&text, found.len())))?);
+    }
+    if found.is_empty() { Err(bad(0)) } else { Ok(found) }
+}
+
+/// The number of the line on which certificate number `index` (from 0) begins.
+fn line_of_section(text: &[u8], index: usize) -> usize {
+    let mut lines = (1..).zip(text.split(|&byte| byte == b'\n'));
+    lines.by_ref().filter(|(_, line)| line.starts_with(b"-----BEGIN")).nth(index).map_or(0, |(number, _)| number)
+}
+
+/// The usual rules, and one more: a certificate that stands itself in the file of trusted ones is trusted, for the
+/// names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
+/// accept.
+#[derive(Debug)]
+struct Trusting {
+    inner: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // "Other" is the refusal of a CA as a server, which comes after the check of its dates.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.own.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// `TLS_SKIP_VERIFY`: any certificate will do, but whoever shows it must have its key.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

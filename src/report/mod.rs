@@ -1,0 +1,154 @@
+//! All text that golock writes about itself. Nothing here can fail: under cron, stderr may be closed.
+
+mod errors;
+
+use crate::Error;
+use crate::clock::Moment;
+use crate::config::Config;
+use crate::job::Ended;
+use crate::lock::{self, Holder, Lock, Released, Status, Ttl};
+use crate::net::{self, Endpoint, Failure};
+use rustix::process::{Pid, Signal};
+use std::ffi::OsStr;
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How much is shown of a text that came over the network.
+const SHOWN: usize = 300;
+
+/// Says on stderr why golock failed.
+pub fn fail(error: &Error) {
+    line(&error.to_string());
+}
+
+/// One write, so that the lines of many hosts or jobs that share a log stay whole.
+fn line(text: &str) {
+    let _ = io::stderr().write_all(format!("golock: {text}\n").as_bytes());
+}
+
+/// The line of `--status`.
+#[must_use]
+pub fn status(name: &[u8], status: &Status) -> String {
+    let name = Shown(name);
+    let Status::Held(ttl, holder) = status else { return format!("{name} free\n") };
+    let by = match holder {
+        Holder::Golock => "golock",
+        Holder::Predecessor => "predecessor",
+        Holder::Unknown => "unknown",
+    };
+    match ttl {
+        Ttl::Seconds(seconds) => format!("{name} held ttl={seconds} by={by}\n"),
+        Ttl::None => format!("{name} held ttl=none by={by}\n"),
+        Ttl::Unknown => format!("{name} held ttl=unknown by={by}\n"),
+    }
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Event<'a> {
+    Public(&'a Path),
+    Connected(&'a Endpoint),
+    Retrying(&'a Endpoint, &'a Failure, Duration),
+    Redirected(&'a Endpoint),
+    Acquired(&'a Lock),
+    Held(&'a Lock, &'a [u8]),
+    Stopped(Signal),
+    Started(&'a Path, Pid),
+    Forwarding(Signal),
+    Ended(&'a OsStr, Ended, Option<Duration>),
+    Released(&'a Lock, Released),
+    NotReleased(&'a Lock, &'a lock::Error<net::Error>),
+}
+
+impl Event<'_> {
+    /// Whether people must know without having asked.
+    fn is_trouble(&self) -> bool {
+        matches!(self, Self::Ended(_, Ended::TimedOut, _) | Self::Released(_, Released::Lost) | Self::NotReleased(..))
+    }
+}
+
+/// Tells of a run on stderr: troubles always, everything else with VERBOSE and the time since the start.
+#[derive(Clone, Copy)]
+pub struct Story {
+    start: Option<Moment>,
+}
+
+impl Story {
+    /// The beginning, with what the settings have to say.
+    #[must_use]
+    pub fn begin(config: &Config) -> Self {
+        let story = Self { start: config.verbose.then(Moment::now) };
+        if config.verbose || config.show_key {
+            line(&format!("Acquiring lock on {} key", Shown(&config.name)));
+        }
+        for name in config.unknown.iter().filter(|_| config.verbose) {
+            line(&format!("{}: no such setting, ignored", Shown(name)));
+        }
+        story
+    }
+
+    /// Tells of `event` if it is wanted.
+    pub fn tell(self, event: &Event<'_>) {
+        match self.start.map(Moment::elapsed) {
+            Some(time) => line(&format!("{}.{:03}s {event}", time.as_secs(), time.subsec_millis())),
+            None if event.is_trouble() => line(&event.to_string()),
+            None => {}
+        }
+    }
+}
+
+/// Bytes made fit for one line of a terminal or a mail.
+struct Shown<'a>(&'a [u8]);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0[..self.0.len().min(SHOWN)].escape_ascii())?;
+        if self.0.len() > SHOWN { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+impl Display for Event<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public(path) => write!(f, "warning: everybody can read {}", path.display()),
+            Self::Connected(server) => write!(f, "connected to {server}"),
+            Self::Retrying(server, failure, pause) => {
+                write!(f, "{server}: {failure}; trying again in {}.{:03}s", pause.as_secs(), pause.subsec_millis())
+            }
+            Self::Redirected(server) => write!(f, "the lock lives on another node: {server}"),
+            Self::Acquired(lock) => write!(f, "got the lock, for {} s at most", lock.ttl.as_secs()),
+            Self::Held(_, value) => match Holder::of(value) {
+                Holder::Golock | Holder::Predecessor => write!(f, "the lock is held by another: nothing to do"),
+                Holder::Unknown => {
+                    write!(f, "the key is no lock, its value is \"{}\"; golock --reset deletes it", Shown(value))
+                }
+            },
+            Self::Stopped(signal) => write!(f, "stopped by signal {} before the command began", signal.as_raw()),
+            Self::Started(program, pid) => {
+                write!(f, "started {} as process {pid}", Shown(program.as_os_str().as_bytes()))
+            }
+            Self::Forwarding(signal) => write!(f, "forwarding signal {}", signal.as_raw()),
+            Self::Ended(program, ended, timeout) => {
+                let program = Shown(program.as_bytes());
+                match ended {
+                    Ended::Code(code) => write!(f, "{program} ended with code {code}"),
+                    Ended::Signal(signal) => write!(f, "{program} died of signal {signal}"),
+                    Ended::TimedOut => write!(f, "killed {program} after {} s", timeout.unwrap_or_default().as_secs()),
+                }
+            }
+            Self::Released(lock, released) => match released {
+                Released::Free => write!(f, "released the lock"),
+                Released::InGrace(left) => write!(f, "released the lock, with {} s of grace left", left.as_secs()),
+                Released::Lost => write!(f, "{}: the lock was lost before the command ended", Shown(&lock.name)),
+                Released::Left => write!(f, "left the lock to expire: it cannot be released safely without EVAL"),
+            },
+            Self::NotReleased(lock, error) => {
+                write!(f, "cannot release {}, which may stay for {} s: {error}", Shown(&lock.name), lock.ttl.as_secs())
+            }
+        }
+    }
+}
