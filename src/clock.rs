@@ -4,7 +4,11 @@
 //! platform has it): a lock expires in Redis while a laptop sleeps. The wall clock serves one purpose only, to judge
 //! the value of a predecessor's lock.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[cfg(target_os = "linux")]
@@ -37,6 +41,18 @@ impl Moment {
         self.0.checked_sub(Self::now().0).filter(|left| !left.is_zero())
     }
 
+    /// Whether this moment is past.
+    #[must_use]
+    pub fn has_come(self) -> bool {
+        self.remaining().is_none()
+    }
+
+    /// The moment `span` before this one.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+
     /// How long ago this moment was; zero if it is still to come.
     #[must_use]
     pub fn elapsed(self) -> Duration {
@@ -52,6 +68,34 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
+/// Wakes `poll(2)` at a moment even if the host was suspended meanwhile; poll's own timeout does not count that time.
+pub struct Alarm(OwnedFd);
+
+impl Alarm {
+    /// An alarm that is not set; none where the platform has none.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        return timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK).ok().map(Self);
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Sets it to `moment`; false if that fails.
+    #[must_use]
+    pub fn set(&self, moment: Moment) -> bool {
+        let it_interval = Timespec::default();
+        let Ok(it_value) = Timespec::try_from(moment.0) else { return false };
+        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value }).is_ok()
+    }
+}
+
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Seconds since 1970 by the wall clock; 0 if it stands before that.
 #[must_use]
 pub fn unix_seconds() -> u64 {
@@ -63,4 +107,11 @@ pub fn unix_seconds() -> u64 {
 pub fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+/// `span`, of which up to a fifth is left out at random, so that a fleet does not act in step.
+#[must_use]
+pub fn jittered(span: Duration) -> Duration {
+    let thousandths = u32::try_from(random() % 1000).unwrap_or(0);
+    span.saturating_sub(span / 5 * thousandths / 1000)
 }

@@ -127,13 +127,13 @@ impl Signals {
         };
         if signalled {
             self.collect();
-        } else if self.deaf {
+        } else if self.deaf && !ready {
             self.note(Signal::CHILD.as_raw());
         }
         ready
     }
 
-    /// Takes one pending signal out, in the order of [`FORWARDED`]; SIGCHLD is not among them.
+    /// Takes one pending signal out, a forwarded one; SIGCHLD is not among them.
     pub fn take(&self) -> Option<Signal> {
         self.collect();
         let found = FORWARDED.into_iter().find(|signal| self.pending.get().has(signal.as_raw()))?;

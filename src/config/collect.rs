@@ -156,6 +156,15 @@ impl Given {
         self.parsed(id, |text| value::seconds(text, least))
     }
 
+    /// A span that 0 turns off, and that is otherwise at least `least` seconds.
+    pub(super) fn optional(&self, id: Id, least: u64) -> Result<Option<Duration>, Error> {
+        let parse = |text: &[u8]| match value::seconds(text, 0)? {
+            Duration::ZERO => Ok(None),
+            _ => value::seconds(text, least).map(Some),
+        };
+        self.parsed(id, parse)
+    }
+
     pub(super) fn switch(&self, id: Id) -> Result<bool, Error> {
         self.parsed(id, value::switch)
     }

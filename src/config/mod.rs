@@ -13,6 +13,7 @@ pub use collect::{Source, read_limited};
 pub use help::{help, version};
 pub use table::{Id, PREFIX};
 
+use crate::job::Limits;
 use crate::lock::{KeyFormat, name};
 use crate::net::{Endpoint, Identity, Login, Retry, Server, TlsMode, Trust};
 use collect::{FILE_LIMIT, Given};
@@ -65,8 +66,12 @@ pub struct Config {
     pub grace: Duration,
     /// How long a lock persists at most.
     pub release: Duration,
-    /// How long the command may run.
-    pub timeout: Option<Duration>,
+    /// What ends a command that does not end by itself.
+    pub limits: Limits,
+    /// The length of the lease, if the lock is held by one.
+    pub lease: Option<Duration>,
+    /// How long to wait for a held lock.
+    pub wait: Duration,
     /// The exit code when the lock is held by another.
     pub skip_exit: u8,
     /// Whether to tell on stderr what happens.
@@ -102,9 +107,11 @@ pub enum Error {
     NotYet(Id),
 }
 
+/// The shortest lease, in seconds: its fractions still have to be longer than an exchange with Redis.
+const LEAST_LEASE: u64 = 3;
+
 /// Settings that are understood but do not work yet.
 const NOT_YET_SWITCHES: [Id; 1] = [Id::Local];
-const NOT_YET_SPANS: [Id; 3] = [Id::KillAfter, Id::Lease, Id::Wait];
 
 impl Invocation {
     /// From the arguments without the program's name, and the environment.
@@ -152,7 +159,9 @@ impl Config {
             retry,
             grace: given.seconds(Id::Grace)?,
             release: given.seconds(Id::Release)?,
-            timeout: Some(given.seconds(Id::Timeout)?).filter(|limit| !limit.is_zero()),
+            limits: Limits { timeout: given.optional(Id::Timeout, 1)?, kill_after: given.optional(Id::KillAfter, 1)? },
+            lease: given.optional(Id::Lease, LEAST_LEASE)?,
+            wait: given.seconds(Id::Wait)?,
             skip_exit: given.number(Id::SkipExit)?,
             verbose: given.switch(Id::Verbose)?,
             show_key: given.switch(Id::ShowKey)?,
@@ -183,11 +192,6 @@ fn refuse_contradictions(given: &Given) -> Result<(), Error> {
 fn refuse_unfinished(given: &Given) -> Result<(), Error> {
     for id in NOT_YET_SWITCHES {
         if given.switch(id)? {
-            return Err(Error::NotYet(id));
-        }
-    }
-    for id in NOT_YET_SPANS {
-        if !given.seconds(id)?.is_zero() {
             return Err(Error::NotYet(id));
         }
     }

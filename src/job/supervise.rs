@@ -1,20 +1,18 @@
-use crate::clock::Moment;
+use super::start::Started;
+use crate::clock::{Alarm, Moment};
 use crate::report::{Event, Story};
-use crate::signals::{Cut, Heed, Signals};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use crate::signals::{Heed, Signals};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::process::{
+    Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper, wait, waitpgid,
+};
+use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What execvp(3) runs a script with that has no `#!` line, and so what shells, timeout(1) and flock(1) do.
-const SHELL: &str = "/bin/sh";
-
-/// `ENOEXEC` of execve(2): not in a format that the kernel runs.
-const ENOEXEC: i32 = 8;
+/// How long a job has to end after a lost lease, where `KILL_AFTER` does not say.
+const LEASE_KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,96 +21,166 @@ pub enum Ended {
     Code(u8),
     /// Of this signal.
     Signal(i32),
-    /// We killed it when its time was up.
+    /// We stopped it when its time was up.
     TimedOut,
+    /// We stopped it because its lease was lost.
+    LeaseLost,
 }
 
-/// A running command.
-pub struct Job {
-    child: Child,
-    pid: Pid,
-    /// Whether it leads a process group of its own.
-    leads: bool,
+/// What ends a job that does not end by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    /// How long it may take to end after SIGTERM; without, SIGKILL comes at once.
+    pub kill_after: Option<Duration>,
+}
+
+/// A lease that the supervisor renews while the job runs.
+pub trait Keep {
+    /// When it is to be renewed.
+    fn due(&self) -> Moment;
+    /// When the job is to be stopped, unless it was renewed before.
+    fn stop_by(&self) -> Moment;
+    /// When the job must be gone, unless it was renewed before.
+    fn gone_by(&self) -> Moment;
+    /// Tries to renew it, until `until` or until any signal arrives. False if it is lost to another.
+    fn renew(&mut self, until: Moment) -> bool;
+    /// It was not renewed in time.
+    fn expire(&mut self);
+}
+
+/// A job under supervision.
+struct Job {
+    started: Started,
+    status: Option<WaitStatus>,
+    /// Why we stop it, if we do.
+    stopped: Option<Ended>,
+    /// When we kill it.
+    kill_at: Option<Moment>,
+}
+
+/// Forwards signals, keeps the time and the lease, until the job has ended. If the job is stopped and may take its time
+/// for that, what it has started and left behind in its group counts as the job.
+///
+/// # Errors
+/// When the system cannot tell about the child.
+pub fn supervise(
+    started: Started,
+    signals: &Signals,
+    limits: Limits,
+    mut lease: Option<&mut dyn Keep>,
+    story: Story,
+) -> io::Result<Ended> {
+    let mut job = Job { started, status: None, stopped: None, kill_at: None };
+    let mut timeout = limits.timeout.map(Moment::after);
+    let alarm = lease.as_ref().and_then(|_| Alarm::new());
+    loop {
+        signals.forget_child();
+        if let Some(ended) = job.ended()? {
+            return Ok(ended);
+        }
+        while let Some(signal) = signals.take() {
+            story.tell(&Event::Forwarding(signal));
+            job.signal(signal);
+        }
+        if timeout.is_some_and(Moment::has_come) {
+            timeout = None;
+            job.stop(Ended::TimedOut, Moment::after(limits.kill_after.unwrap_or_default()));
+        }
+        let held = lease.as_deref_mut().filter(|_| job.stopped != Some(Ended::LeaseLost));
+        let lease_event = held.and_then(|lease| job.keep(lease, timeout, limits.kill_after));
+        if job.kill_at.is_some_and(Moment::has_come) {
+            job.kill();
+        }
+        let next = [timeout, job.kill_at, lease_event].into_iter().flatten().min();
+        let alarm = alarm.as_ref().zip(next).filter(|(alarm, next)| alarm.set(*next));
+        // Whatever ended the wait, the loop looks for itself.
+        let _ = signals.wait(alarm.map(|(alarm, _)| (alarm.as_fd(), PollFlags::IN)), next, Heed::Everything);
+    }
 }
 
 impl Job {
-    /// Starts `program` as `command` says, with two variables added to the environment: the lock's name and token.
-    ///
-    /// It gets a process group of its own, so that all of it can be signalled; not on a terminal, where it could then
-    /// not read (as with `timeout --foreground`).
-    ///
-    /// # Errors
-    /// When the system refuses; nothing runs then.
-    pub fn start(program: &Path, command: &[OsString], name: &[u8], token: &[u8]) -> io::Result<Self> {
-        let leads = !io::stdin().is_terminal();
-        let arguments = command.get(1..).unwrap_or_default();
-        let prepare = |mut made: Command| {
-            made.args(arguments);
-            made.env("GOLOCK_KEY", OsStr::from_bytes(name)).env("GOLOCK_TOKEN", OsStr::from_bytes(token));
-            if leads { made.process_group(0).spawn() } else { made.spawn() }
-        };
-        let mut direct = Command::new(program);
-        direct.arg0(command.first().map_or(program.as_os_str(), OsString::as_os_str));
-        let child = match prepare(direct) {
-            Err(error) if error.raw_os_error() == Some(ENOEXEC) => {
-                let mut script = Command::new(SHELL);
-                script.arg(program);
-                prepare(script)
+    /// Renews the lease if it is due, or stops the job if it is lost. Says when to look again, unless it is lost.
+    fn keep(&mut self, lease: &mut dyn Keep, timeout: Option<Moment>, kill_after: Option<Duration>) -> Option<Moment> {
+        let grace = Moment::after(kill_after.unwrap_or(LEASE_KILL_AFTER));
+        if lease.stop_by().has_come() {
+            lease.expire();
+            self.stop(Ended::LeaseLost, grace.min(lease.gone_by()));
+            return None;
+        }
+        if lease.due().has_come() {
+            let until = [timeout, self.kill_at].into_iter().flatten().fold(lease.stop_by(), Moment::min);
+            if !lease.renew(until) {
+                self.stop(Ended::LeaseLost, grace);
+                return None;
             }
-            started => started,
-        }?;
-        let pid = Pid::from_child(&child);
-        Ok(Self { child, pid, leads })
+        }
+        Some(lease.due().min(lease.stop_by()))
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.pid
+    /// Reaps whatever child has ended, and says how the job has, if it is over.
+    fn ended(&mut self) -> io::Result<Option<Ended>> {
+        while self.status.is_none() || self.kill_at.is_some() {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.started.pid => self.status = Some(status),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(Errno::CHILD) if self.status.is_some() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let ended = self.status.filter(|_| self.kill_at.is_none() || !self.leaves_others());
+        Ok(ended.map(|status| self.stopped.unwrap_or(Ended::of(status))))
     }
 
-    /// Forwards signals and keeps the time until the job has ended.
-    ///
-    /// # Errors
-    /// When the system cannot tell about the child.
-    pub fn supervise(mut self, signals: &Signals, timeout: Option<Duration>, story: Story) -> io::Result<Ended> {
-        let mut deadline = timeout.map(Moment::after);
-        let mut killed = false;
-        loop {
-            signals.forget_child();
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(if killed { Ended::TimedOut } else { Ended::of(status) });
-            }
-            while let Some(signal) = signals.take() {
-                story.tell(&Event::Forwarding(signal));
-                self.signal(signal);
-            }
-            if signals.wait(None, deadline, Heed::Everything) == Err(Cut::Deadline) {
-                (killed, deadline) = (true, None);
-                self.kill();
-            }
+    /// Whether a child of ours still runs in the job's group. As long as one does, the group's number is not another's.
+    fn leaves_others(&self) -> bool {
+        self.started.leads && waitpgid(self.started.pid, WaitOptions::NOHANG).err() != Some(Errno::CHILD)
+    }
+
+    /// Ends the job: SIGTERM now and SIGKILL at `kill_at`, or SIGKILL at once if that has come.
+    fn stop(&mut self, why: Ended, kill_at: Moment) {
+        self.stopped = Some(why);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+        if !kill_at.has_come() {
+            self.signal(Signal::TERM);
         }
     }
 
-    /// Signals the job's group, or the job alone if it has none of its own or has left it. Its pid cannot be another's:
-    /// the job has not been waited for.
+    /// Signals the job's group, or the job alone if it has none of its own or has left it. Neither number can be
+    /// another's: the job, or a child of ours in its group, has not been waited for.
     fn signal(&self, signal: Signal) {
-        if !self.leads || kill_process_group(self.pid, signal).is_err() {
+        let reached = self.started.leads && kill_process_group(self.started.pid, signal).is_ok();
+        if !reached && self.status.is_none() {
             // It can only fail for a job that has changed its user, which nobody but root may signal.
-            let _ = kill_process(self.pid, signal);
+            let _ = kill_process(self.started.pid, signal);
         }
     }
 
     /// Kills the whole group, and the job also if it has left the group.
-    fn kill(&self) {
+    fn kill(&mut self) {
         self.signal(Signal::KILL);
-        let _ = kill_process(self.pid, Signal::KILL);
+        if self.status.is_none() {
+            let _ = kill_process(self.started.pid, Signal::KILL);
+        }
+        self.kill_at = None;
+    }
+}
+
+impl Limits {
+    /// Makes orphans of the job our children, if they are to be waited for when it is stopped.
+    pub fn adopt_orphans(self, leased: bool) {
+        if leased || self.kill_after.is_some() {
+            // Without it (Linux before 3.4) a stopped job is over as soon as its first process is.
+            let _ = set_child_subreaper(Some(getpid()));
+        }
     }
 }
 
 impl Ended {
-    fn of(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
+    fn of(status: WaitStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Self::Code(u8::try_from(code).unwrap_or(u8::MAX)),
             (None, signal) => Self::Signal(signal.unwrap_or_default()),
         }

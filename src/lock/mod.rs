@@ -6,12 +6,14 @@
 
 mod acquire;
 mod key;
+mod lease;
 mod release;
 mod status;
 mod token;
 
 pub use acquire::{Acquired, acquire};
 pub use key::{KeyFormat, name};
+pub use lease::Lease;
 pub use release::{Released, release, reset};
 pub use status::{Holder, Status, Ttl, status};
 pub use token::Token;

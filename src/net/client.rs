@@ -55,6 +55,7 @@ pub struct Client<'a> {
     signals: &'a Signals,
     story: Story,
     heed: Heed,
+    until: Option<Moment>,
     /// The node of a cluster that the last redirection named.
     redirect: Option<Endpoint>,
     connection: Option<Connection<'a>>,
@@ -72,14 +73,16 @@ impl<'a> Client<'a> {
             TlsMode::On(trust, identity) => Some(Tls::new(trust, identity.as_ref())?),
         };
         let Server { endpoint, login, .. } = server.clone();
-        let (heed, redirect, connection, requests) = (Heed::Stops, None, None, 0);
-        Ok(Self { endpoint, login, tls, retry, signals, story, heed, redirect, connection, requests })
+        let (heed, until, redirect, connection, requests) = (Heed::Stops, None, None, None, 0);
+        Ok(Self { endpoint, login, tls, retry, signals, story, heed, until, redirect, connection, requests })
     }
 
-    /// From here on only `heed` breaks off an exchange, and it is tried again `attempts` times.
-    pub fn pursue(&mut self, heed: Heed, attempts: u32) {
+    /// From here on only `heed` breaks off an exchange, or `until` if that comes first, and it is tried again `attempts`
+    /// times.
+    pub fn pursue(&mut self, heed: Heed, attempts: u32, until: Option<Moment>) {
         self.heed = heed;
         self.retry.attempts = attempts;
+        self.until = until;
     }
 
     /// Whether anything was sent that the server may have carried out.
@@ -100,7 +103,9 @@ impl<'a> Client<'a> {
     }
 
     fn patience(&self) -> Patience<'a> {
-        Patience { signals: self.signals, heed: self.heed, deadline: Moment::after(self.retry.timeout) }
+        let timeout = Moment::after(self.retry.timeout);
+        let deadline = self.until.map_or(timeout, |until| until.min(timeout));
+        Patience { signals: self.signals, heed: self.heed, deadline }
     }
 
     /// Name lookup, connect, TLS, AUTH and SELECT: one exchange under one deadline.
@@ -184,9 +189,7 @@ impl<'a> Client<'a> {
 
     /// The wait before reconnect number `retry`, of which up to a fifth is random. A signal ends it.
     fn pause(&self, retry: u32, server: &Endpoint, failure: &Failure) -> Result<(), Error> {
-        let full = self.retry.backoff.saturating_mul(retry);
-        let fifth = u32::try_from(clock::random() % 1000).unwrap_or(0);
-        let pause = full.saturating_sub(full / 5 * fifth / 1000);
+        let pause = clock::jittered(self.retry.backoff.saturating_mul(retry));
         self.story.tell(&Event::Retrying(server, failure, pause));
         let heed = if self.heed == Heed::Nothing { Heed::Stops } else { self.heed };
         if !pause.is_zero() && self.signals.wait(None, Some(Moment::after(pause)), heed) == Err(Cut::Signal) {

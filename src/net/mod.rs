@@ -1,6 +1,6 @@
 //! The way to Redis: one dial function, one deadline per exchange, one reconnect loop.
 //!
-//! A connection on which anything failed does not exist any more: [`connection::Connection::exchange`] takes it by
+//! A connection on which anything failed does not exist any more: `Connection::exchange` takes it by
 //! value and gives it back only with all replies. What was sent is then sent again on a new one, so every exchange must
 //! be repeatable; [`crate::lock`] sees to that.
 

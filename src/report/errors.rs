@@ -21,6 +21,8 @@ impl Display for Error {
                 };
                 write!(f, "cannot run {}: {why}", Shown(program.as_bytes()))
             }
+            Self::Held(_) => f.write_str("the lock is held by another"),
+            Self::Stopped(signal) => write!(f, "stopped by signal {}", signal.as_raw()),
             Self::Redis(verb, name, error) => write!(f, "cannot {verb} the lock {}: {error}", Shown(name)),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),

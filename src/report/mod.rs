@@ -19,9 +19,11 @@ use std::time::Duration;
 /// How much is shown of a text that came over the network.
 const SHOWN: usize = 300;
 
-/// Says on stderr why golock failed.
+/// Says on stderr why golock failed. That the lock is held, or that somebody stopped golock, is no failure.
 pub fn fail(error: &Error) {
-    line(&error.to_string());
+    if !matches!(error, Error::Held(_) | Error::Stopped(_)) {
+        line(&error.to_string());
+    }
 }
 
 /// One write, so that the lines of many hosts or jobs that share a log stay whole.
@@ -55,19 +57,29 @@ pub enum Event<'a> {
     Retrying(&'a Endpoint, &'a Failure, Duration),
     Redirected(&'a Endpoint),
     Acquired(&'a Lock),
-    Held(&'a Lock, &'a [u8]),
-    Stopped(Signal),
+    Held(&'a [u8]),
     Started(&'a Path, Pid),
     Forwarding(Signal),
     Ended(&'a OsStr, Ended, Option<Duration>),
     Released(&'a Lock, Released),
     NotReleased(&'a Lock, &'a lock::Error<net::Error>),
+    NotRenewed(&'a lock::Error<net::Error>),
+    LeaseTaken(&'a Lock),
+    LeaseExpired(&'a Lock, Option<&'a lock::Error<net::Error>>),
 }
 
 impl Event<'_> {
     /// Whether people must know without having asked.
     fn is_trouble(&self) -> bool {
-        matches!(self, Self::Ended(_, Ended::TimedOut, _) | Self::Released(_, Released::Lost) | Self::NotReleased(..))
+        matches!(
+            self,
+            Self::Public(_)
+                | Self::Ended(_, Ended::TimedOut, _)
+                | Self::LeaseTaken(_)
+                | Self::LeaseExpired(..)
+                | Self::Released(_, Released::Lost)
+                | Self::NotReleased(..)
+        )
     }
 }
 
@@ -121,13 +133,12 @@ impl Display for Event<'_> {
             }
             Self::Redirected(server) => write!(f, "the lock lives on another node: {server}"),
             Self::Acquired(lock) => write!(f, "got the lock, for {} s at most", lock.ttl.as_secs()),
-            Self::Held(_, value) => match Holder::of(value) {
+            Self::Held(value) => match Holder::of(value) {
                 Holder::Golock | Holder::Predecessor => write!(f, "the lock is held by another: nothing to do"),
                 Holder::Unknown => {
                     write!(f, "the key is no lock, its value is \"{}\"; golock --reset deletes it", Shown(value))
                 }
             },
-            Self::Stopped(signal) => write!(f, "stopped by signal {} before the command began", signal.as_raw()),
             Self::Started(program, pid) => {
                 write!(f, "started {} as process {pid}", Shown(program.as_os_str().as_bytes()))
             }
@@ -138,6 +149,7 @@ impl Display for Event<'_> {
                     Ended::Code(code) => write!(f, "{program} ended with code {code}"),
                     Ended::Signal(signal) => write!(f, "{program} died of signal {signal}"),
                     Ended::TimedOut => write!(f, "killed {program} after {} s", timeout.unwrap_or_default().as_secs()),
+                    Ended::LeaseLost => write!(f, "stopped {program}"),
                 }
             }
             Self::Released(lock, released) => match released {
@@ -146,6 +158,14 @@ impl Display for Event<'_> {
                 Released::Lost => write!(f, "{}: the lock was lost before the command ended", Shown(&lock.name)),
                 Released::Left => write!(f, "left the lock to expire: it cannot be released safely without EVAL"),
             },
+            Self::NotRenewed(error) => write!(f, "the lease was not renewed: {error}"),
+            Self::LeaseTaken(lock) => {
+                write!(f, "the lease of {} was lost, another holds the lock: stopping the command", Shown(&lock.name))
+            }
+            Self::LeaseExpired(lock, error) => {
+                write!(f, "the lease of {} ends, stopping the command: ", Shown(&lock.name))?;
+                if let Some(error) = error { write!(f, "{error}") } else { f.write_str("RELEASE is over") }
+            }
             Self::NotReleased(lock, error) => {
                 write!(f, "cannot release {}, which may stay for {} s: {error}", Shown(&lock.name), lock.ttl.as_secs())
             }

@@ -1,0 +1,33 @@
+//! The first stage of a job under a lease: golock again, which binds itself to the life of the golock that started it,
+//! and then becomes the command. Between fork and exec only unsafe code could do that.
+
+use super::start::run_as;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+/// The first argument of a golock that is a first stage. No option may look like this.
+pub(super) const MARK: &str = "--stage-of";
+
+/// If `args` are those of a first stage, becomes the command that they name. It returns only if that failed: with the
+/// program and the reason.
+///
+/// From here on the kernel kills the process when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)); not so a setuid
+/// program, nor processes that the command starts.
+pub fn enter(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
+    let [mark, parent, program, command @ ..] = args else { return None };
+    if mark != MARK {
+        return None;
+    }
+    let parent = parent.to_str().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    let bound = set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+    let error = match bound {
+        // A parent that died before the kernel was told will not be reported.
+        Ok(()) if parent.is_none() || getppid() != parent => io::ErrorKind::BrokenPipe.into(),
+        Ok(()) => run_as(Path::new(program), command, |prepared| Err::<(), _>(prepared.exec())).err()?,
+        Err(error) => error,
+    };
+    Some((program, error))
+}

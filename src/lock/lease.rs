@@ -1,0 +1,87 @@
+use super::{Error, Exchange, Lock, Repeat, only};
+use crate::clock::Moment;
+use crate::resp::Reply;
+use std::time::Duration;
+
+/// Renews the lock `KEYS[1]` of the token `ARGV[1]` for `ARGV[2]` milliseconds, and sets it again if it is gone: then
+/// nobody holds it. Gives back the value that stands there in the end.
+const RENEW: &[u8] = b"local v=redis.call('GET',KEYS[1]) \
+    if not v then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return ARGV[1] end \
+    if v==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v";
+
+/// The longest pause between two attempts at a renewal.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A lock that stays ours only as long as it is renewed.
+///
+/// All its times are fractions of its length: renewed every third, given up a sixth before its end, so that the job can
+/// be told to stop, and a twelfth before its end the job must be gone.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The lock.
+    pub lock: Lock,
+    length: Duration,
+    hold_end: Moment,
+    due: Moment,
+}
+
+impl Lease {
+    /// A lease of `length` on `lock`, to be renewed at once and until `hold_end`.
+    #[must_use]
+    pub fn new(lock: Lock, length: Duration, hold_end: Moment) -> Self {
+        Self { lock, length, hold_end, due: Moment::now() }
+    }
+
+    /// When it is to be renewed.
+    #[must_use]
+    pub fn due(&self) -> Moment {
+        self.due
+    }
+
+    /// When the job is to be stopped, unless it was renewed before.
+    #[must_use]
+    pub fn stop_by(&self) -> Moment {
+        self.lock.surely_until.before(self.length / 6)
+    }
+
+    /// When the job must be gone, unless it was renewed before.
+    #[must_use]
+    pub fn gone_by(&self) -> Moment {
+        self.lock.surely_until.before(self.length / 12)
+    }
+
+    /// How long one attempt at a renewal may take, so that there is time for another on a new connection.
+    #[must_use]
+    pub fn attempt(&self) -> Duration {
+        self.length / 6
+    }
+
+    /// Renews it; false if the lock is another's. The new end counts from before we ask, and is never later than the
+    /// end of the hold.
+    ///
+    /// # Errors
+    /// When Redis could not be asked, refused, or answered nonsense. It is then due again after a pause.
+    pub fn renew<X: Exchange>(&mut self, redis: &mut X) -> Result<bool, Error<X::Error>> {
+        let asked = Moment::now();
+        self.due = asked + PAUSE.min(self.length / 12);
+        let Some(ttl) = self.hold_end.remaining().map(|left| left.min(self.length)) else { return Ok(true) };
+        let milliseconds = ttl.as_millis().max(1).to_string();
+        let command: &[&[u8]] =
+            &[b"EVAL", RENEW, b"1", &self.lock.name, self.lock.token.as_bytes(), milliseconds.as_bytes()];
+        match only(redis.exchange(&[command], Repeat::Always)?) {
+            Some(Reply::Bulk(value)) if value == self.lock.token.as_bytes() => {
+                self.lock.surely_until = asked + ttl;
+                self.due = asked + self.length / 3;
+                Ok(true)
+            }
+            Some(Reply::Bulk(_)) => Ok(false),
+            Some(Reply::Error(words)) => Err(Error::Refused("EVAL (to renew the lease)", words)),
+            _ => Err(Error::Unexpected("EVAL")),
+        }
+    }
+
+    /// Makes it due at once: an attempt was broken off for something more urgent.
+    pub fn hurry(&mut self) {
+        self.due = Moment::now();
+    }
+}
