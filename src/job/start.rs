@@ -44,7 +44,11 @@ pub fn start(program: &Path, command: &[OsString], name: &[u8], token: &[u8], bo
     }
     let mut first = Command::new(OURSELVES);
     first.arg(stage::MARK).arg(getpid().as_raw_nonzero().to_string()).arg(program).args(command);
-    spawn(&mut first)
+    match spawn(&mut first) {
+        // Without a /proc there is no way to bind it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => run_as(program, command, spawn),
+        done => done,
+    }
 }
 
 /// Does `run` with `program`, called as `command` says; with the shell and `program` if it is a script without `#!`.
