@@ -46,28 +46,21 @@ pub enum Cut {
     Signal,
 }
 
-/// A set of signal numbers.
-#[derive(Clone, Copy, Default)]
-struct Set(u64);
+/// A signal's bit in a set of signals.
+fn bit(signal: i32) -> u64 {
+    u32::try_from(signal).ok().and_then(|number| 1_u64.checked_shl(number)).unwrap_or(0)
+}
 
-impl Set {
-    fn bit(signal: i32) -> u64 {
-        u32::try_from(signal).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(0)
-    }
-
-    fn with(self, signal: i32) -> Self {
-        Self(self.0 | Self::bit(signal))
-    }
-
-    fn has(self, signal: i32) -> bool {
-        self.0 & Self::bit(signal) != 0
-    }
+/// The bits of the forwarded signals.
+fn forwarded() -> u64 {
+    FORWARDED.iter().fold(0, |set, signal| set | bit(signal.as_raw()))
 }
 
 /// The signals that golock handles, from the moment this exists until it exits.
 pub struct Signals {
     delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
-    pending: Cell<Set>,
+    /// A set of signals.
+    pending: Cell<u64>,
     deaf: bool,
 }
 
@@ -79,10 +72,11 @@ impl Signals {
     /// When the system has no descriptor left for the pipe.
     pub fn install() -> io::Result<Self> {
         let inherited = Inherited::read();
-        let wanted = FORWARDED.iter().map(|signal| signal.as_raw()).filter(|&signal| !inherited.ignored.has(signal));
+        let wanted =
+            FORWARDED.iter().map(|signal| signal.as_raw()).filter(|&signal| inherited.ignored & bit(signal) == 0);
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, wanted.chain([Signal::CHILD.as_raw()]))?;
-        let deaf = inherited.blocked.has(Signal::CHILD.as_raw());
+        let deaf = inherited.blocked & bit(Signal::CHILD.as_raw()) != 0;
         Ok(Self { delivery: RefCell::new(delivery), pending: Cell::default(), deaf })
     }
 
@@ -136,8 +130,8 @@ impl Signals {
     /// Takes one pending signal out, a forwarded one; SIGCHLD is not among them.
     pub fn take(&self) -> Option<Signal> {
         self.collect();
-        let found = FORWARDED.into_iter().find(|signal| self.pending.get().has(signal.as_raw()))?;
-        self.pending.set(Set(self.pending.get().0 & !Set::bit(found.as_raw())));
+        let found = FORWARDED.into_iter().find(|signal| self.pending.get() & bit(signal.as_raw()) != 0)?;
+        self.pending.set(self.pending.get() & !bit(found.as_raw()));
         Some(found)
     }
 
@@ -149,7 +143,7 @@ impl Signals {
 
     /// Forgets a pending SIGCHLD only: the job is about to be looked at.
     pub fn forget_child(&self) {
-        self.pending.set(Set(self.pending.get().0 & !Set::bit(Signal::CHILD.as_raw())));
+        self.pending.set(self.pending.get() & !bit(Signal::CHILD.as_raw()));
     }
 
     fn collect(&self) {
@@ -157,7 +151,7 @@ impl Signals {
     }
 
     fn note(&self, signal: i32) {
-        self.pending.set(self.pending.get().with(signal));
+        self.pending.set(self.pending.get() | bit(signal));
     }
 
     /// Whether a signal is pending that `heed` means.
@@ -166,8 +160,8 @@ impl Signals {
         let pending = self.pending.get();
         match heed {
             Heed::Nothing => false,
-            Heed::Stops => FORWARDED.iter().any(|signal| pending.has(signal.as_raw())),
-            Heed::Everything => pending.0 != 0,
+            Heed::Stops => pending & forwarded() != 0,
+            Heed::Everything => pending != 0,
         }
     }
 }
@@ -216,8 +210,8 @@ impl From<Cut> for io::Error {
 /// there is no `/proc`, nothing counts as inherited.
 #[derive(Default)]
 struct Inherited {
-    ignored: Set,
-    blocked: Set,
+    ignored: u64,
+    blocked: u64,
 }
 
 impl Inherited {
@@ -232,7 +226,7 @@ impl Inherited {
         let mask = |name: &[u8]| {
             let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
             let text = line.and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
-            Set(u64::from_str_radix(text, 16).unwrap_or(0) << 1)
+            u64::from_str_radix(text, 16).unwrap_or(0) << 1
         };
         Self { ignored: mask(b"SigIgn:"), blocked: mask(b"SigBlk:") }
     }
@@ -245,8 +239,8 @@ mod tests {
     #[test]
     fn masks_of_proc_status_are_read() {
         let inherited = Inherited::parse(b"Name:\tx\nSigBlk:\t0000000000010000\nSigIgn:\t0000000000001001\n");
-        assert!(inherited.ignored.has(1) && inherited.ignored.has(13) && !inherited.ignored.has(15));
-        assert!(inherited.blocked.has(17) && !inherited.blocked.has(1));
-        assert_eq!(Inherited::parse(b"SigIgn:\tnonsense\n").ignored.0, 0);
+        assert!(inherited.ignored == bit(1) | bit(13));
+        assert!(inherited.blocked == bit(17));
+        assert_eq!(Inherited::parse(b"SigIgn:\tnonsense\n").ignored, 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::table::{Id, Kind, PREFIX};
 use super::{Error, Mode, file, value};
+use crate::lock::KeyFormat;
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -145,14 +146,12 @@ impl Given {
         parse(value).map_err(|why| Error::Invalid(id, source, shown, why))
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(&self, id: Id) -> Result<T, Error> {
-        let Kind::Number(least, most) = id.row().kind else { return Err(Error::Usage(id.row().option())) };
+    pub(super) fn number<T: TryFrom<u64>>(&self, id: Id, least: u64, most: u64) -> Result<T, Error> {
         let narrow = |n| T::try_from(n).map_err(|_| "too large".to_owned());
         self.parsed(id, |text| value::number(text, least, most).and_then(narrow))
     }
 
-    pub(super) fn seconds(&self, id: Id) -> Result<Duration, Error> {
-        let Kind::Seconds(least) = id.row().kind else { return Err(Error::Usage(id.row().option())) };
+    pub(super) fn seconds(&self, id: Id, least: u64) -> Result<Duration, Error> {
         self.parsed(id, |text| value::seconds(text, least))
     }
 
@@ -169,11 +168,12 @@ impl Given {
         self.parsed(id, value::switch)
     }
 
-    /// Which of the words of a choice, by its place.
-    pub(super) fn choice(&self, id: Id) -> Result<usize, Error> {
-        let Kind::Choice(words) = id.row().kind else { return Err(Error::Usage(id.row().option())) };
-        let find = |text: &[u8]| words.iter().position(|word| word.as_bytes() == text);
-        self.parsed(id, |text| find(text).ok_or_else(|| format!("neither {}", words.join(" nor "))))
+    pub(super) fn key_format(&self) -> Result<KeyFormat, Error> {
+        self.parsed(Id::KeyFormat, |text| match text {
+            b"cronlock" => Ok(KeyFormat::Cronlock),
+            b"golock" => Ok(KeyFormat::Golock),
+            _ => Err("neither cronlock nor golock".to_owned()),
+        })
     }
 
     pub(super) fn utf8(&self, id: Id) -> Result<String, Error> {

@@ -48,10 +48,9 @@ fn operand(kind: Kind) -> &'static str {
     match kind {
         Kind::Bytes | Kind::Secret => " TEXT",
         Kind::Path => " PATH",
-        Kind::Number(..) => " N",
-        Kind::Seconds(_) => " TIME",
+        Kind::Number => " N",
+        Kind::Time => " TIME",
         Kind::Switch => "",
-        Kind::Choice(_) => " WORD",
     }
 }
 

@@ -14,7 +14,7 @@ pub use help::{help, version};
 pub use table::{Id, PREFIX};
 
 use crate::job::Limits;
-use crate::lock::{KeyFormat, name};
+use crate::lock::name;
 use crate::net::{Endpoint, Identity, Login, Retry, Server, TlsMode, Trust};
 use collect::{FILE_LIMIT, Given};
 use std::ffi::OsString;
@@ -110,6 +110,9 @@ pub enum Error {
 /// The shortest lease, in seconds: its fractions still have to be longer than an exchange with Redis.
 const LEAST_LEASE: u64 = 3;
 
+/// The highest database number that Redis can count to.
+const LAST_DATABASE: u64 = 2_147_483_647;
+
 /// Settings that are understood but do not work yet.
 const NOT_YET_SWITCHES: [Id; 1] = [Id::Local];
 
@@ -148,21 +151,21 @@ impl Config {
         refuse_contradictions(given)?;
         refuse_unfinished(given)?;
         let retry = Retry {
-            timeout: given.seconds(Id::RedisTimeout)?,
-            attempts: given.number(Id::Attempts)?,
-            backoff: given.seconds(Id::Backoff)?,
+            timeout: given.seconds(Id::RedisTimeout, 1)?,
+            attempts: given.number(Id::Attempts, 0, 1_000_000)?,
+            backoff: given.seconds(Id::Backoff, 0)?,
         };
         Ok(Self {
             name: full_name(given)?,
             server: server(given)?,
             auth_file: given.path(Id::AuthFile),
             retry,
-            grace: given.seconds(Id::Grace)?,
-            release: given.seconds(Id::Release)?,
+            grace: given.seconds(Id::Grace, 0)?,
+            release: given.seconds(Id::Release, 1)?,
             limits: Limits { timeout: given.optional(Id::Timeout, 1)?, kill_after: given.optional(Id::KillAfter, 1)? },
             lease: given.optional(Id::Lease, LEAST_LEASE)?,
-            wait: given.seconds(Id::Wait)?,
-            skip_exit: given.number(Id::SkipExit)?,
+            wait: given.seconds(Id::Wait, 0)?,
+            skip_exit: given.number(Id::SkipExit, 0, 255)?,
             verbose: given.switch(Id::Verbose)?,
             show_key: given.switch(Id::ShowKey)?,
             unknown: std::mem::take(&mut given.unknown),
@@ -204,9 +207,13 @@ fn server(given: &Given) -> Result<Server, Error> {
         let login = Login { user: url.user, password: url.password, database: url.database };
         return Ok(Server { endpoint: Endpoint::Tcp(url.host, url.port), login, tls: tls(given, url.tls)? });
     }
-    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database: given.number(Id::Db)? };
+    let login = Login {
+        user: given.bytes(Id::User),
+        password: given.bytes(Id::Auth),
+        database: given.number(Id::Db, 0, LAST_DATABASE)?,
+    };
     let tls = tls(given, given.switch(Id::Tls)?)?;
-    let port = given.number(Id::Port)?;
+    let port = given.number(Id::Port, 1, 65_535)?;
     let endpoint = match given.path(Id::Host) {
         Some(path) if path.is_absolute() && tls == TlsMode::Off => Endpoint::Unix(path),
         Some(path) if path.is_absolute() => return Err(Error::SocketTls),
@@ -237,10 +244,9 @@ fn tls(given: &Given, on: bool) -> Result<TlsMode, Error> {
 }
 
 fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
-    let format = [KeyFormat::Cronlock, KeyFormat::Golock][given.choice(Id::KeyFormat)?];
     let prefix = given.bytes(Id::Prefix).unwrap_or_else(|| Id::Prefix.row().default.into());
     let command: Vec<_> = given.command.iter().map(|word| word.as_bytes()).collect();
-    Ok(name(&prefix, given.bytes(Id::Key).as_deref(), &command, format))
+    Ok(name(&prefix, given.bytes(Id::Key).as_deref(), &command, given.key_format()?))
 }
 
 /// The password in the file at `path`, without one trailing newline.

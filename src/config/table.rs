@@ -9,14 +9,12 @@ pub enum Kind {
     Secret,
     /// A path.
     Path,
-    /// A whole number from the first to the second.
-    Number(u64, u64),
-    /// A span in whole seconds, or a number with `s`, `m`, `h` or `d`; at least this many seconds.
-    Seconds(u64),
+    /// A whole number.
+    Number,
+    /// A span in whole seconds, or a number with `s`, `m`, `h` or `d`.
+    Time,
     /// Yes or no.
     Switch,
-    /// One of these words.
-    Choice(&'static [&'static str]),
 }
 
 /// One setting.
@@ -52,21 +50,21 @@ macro_rules! settings {
 
 settings! {
     Host "HOST" Kind::Bytes, "localhost", "host name, IPv4 or IPv6 address, or the path of a Unix socket";
-    Port "PORT" Kind::Number(1, 65_535), "6379", "port";
+    Port "PORT" Kind::Number, "6379", "port";
     User "USER" Kind::Bytes, "", "ACL user; without it AUTH sends the password alone";
     Auth "AUTH" Kind::Secret, "", "password";
     AuthFile "AUTH_FILE" Kind::Path, "", "file that holds the password";
-    Db "DB" Kind::Number(0, 2_147_483_647), "0", "database number";
+    Db "DB" Kind::Number, "0", "database number";
     Url "URL" Kind::Secret, "", "redis[s]://[user[:password]@]host[:port][/db], instead of the above and TLS";
-    RedisTimeout "REDIS_TIMEOUT" Kind::Seconds(1), "30", "time that one exchange with Redis may take";
-    Attempts "RECONNECT_ATTEMPTS" Kind::Number(0, 1_000_000), "5", "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Kind::Seconds(0), "5", "what the wait before each further reconnect grows by";
-    Grace "GRACE" Kind::Seconds(0), "40", "time that a lock persists at least";
-    Release "RELEASE" Kind::Seconds(1), "86400", "time that a lock persists at most";
-    Timeout "TIMEOUT" Kind::Seconds(0), "0", "time after which the command is killed; 0: no limit";
-    KillAfter "KILL_AFTER" Kind::Seconds(0), "0", "SIGTERM at TIMEOUT, and SIGKILL this much later";
+    RedisTimeout "REDIS_TIMEOUT" Kind::Time, "30", "time that one exchange with Redis may take";
+    Attempts "RECONNECT_ATTEMPTS" Kind::Number, "5", "reconnects after the first try";
+    Backoff "RECONNECT_BACKOFF" Kind::Time, "5", "what the wait before each further reconnect grows by";
+    Grace "GRACE" Kind::Time, "40", "time that a lock persists at least";
+    Release "RELEASE" Kind::Time, "86400", "time that a lock persists at most";
+    Timeout "TIMEOUT" Kind::Time, "0", "time after which the command is killed; 0: no limit";
+    KillAfter "KILL_AFTER" Kind::Time, "0", "SIGTERM at TIMEOUT, and SIGKILL this much later";
     Key "KEY" Kind::Bytes, "", "name of the lock; default: a hash of the command line";
-    KeyFormat "KEY_FORMAT" Kind::Choice(&["cronlock", "golock"]), "cronlock", "whose hash of the command line";
+    KeyFormat "KEY_FORMAT" Kind::Bytes, "cronlock", "whose hash of the command line: cronlock or golock (Go)";
     Prefix "PREFIX" Kind::Bytes, "cronlock.", "put before KEY";
     Reset "RESET" Kind::Switch, "no", "delete the lock and exit 200";
     Verbose "VERBOSE" Kind::Switch, "no", "tell on stderr what happens";
@@ -76,9 +74,9 @@ settings! {
     TlsCa "TLS_CA" Kind::Path, "", "PEM file of CAs to trust instead of the built-in ones";
     TlsCert "TLS_CERT" Kind::Path, "", "PEM client certificate chain, with TLS_KEY";
     TlsKey "TLS_KEY" Kind::Path, "", "PEM client key, with TLS_CERT";
-    Lease "LEASE" Kind::Seconds(0), "0", "hold the lock by a lease of this length, renewed while the command runs";
-    Wait "WAIT" Kind::Seconds(0), "0", "time to wait for a held lock";
-    SkipExit "SKIP_EXIT" Kind::Number(0, 255), "200", "exit code when the lock is held by another";
+    Lease "LEASE" Kind::Time, "0", "hold the lock by a lease of this length, renewed while the command runs";
+    Wait "WAIT" Kind::Time, "0", "time to wait for a held lock";
+    SkipExit "SKIP_EXIT" Kind::Number, "200", "exit code when the lock is held by another";
     Local "LOCAL" Kind::Switch, "no", "lock on this host alone, without Redis";
     LocalDir "LOCAL_DIR" Kind::Path, "", "folder of the local locks";
     Config "CONFIG" Kind::Path, "", "config file; default: /etc/cronlock.conf if it exists";

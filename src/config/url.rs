@@ -32,7 +32,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Url, String> {
     let (host, port) = host_and_port(address)?;
     let database = match path {
         "" => 0,
-        digits => super::value::number(digits.as_bytes(), 0, i32::MAX.unsigned_abs().into())
+        digits => super::value::number(digits.as_bytes(), 0, super::LAST_DATABASE)
             .ok()
             .and_then(|n| u32::try_from(n).ok())
             .ok_or("the part behind the host is not a database number")?,

@@ -4,8 +4,8 @@ use super::connection::Wire;
 use super::dial::Socket;
 use super::{Failure, Identity, Trust};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -42,7 +42,7 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     pub(super) fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, SetupError> {
         let provider = Arc::new(ring::default_provider());
-        let verifier = verifier(trust, &provider)?;
+        let verifier = Arc::new(verifier(trust, provider.signature_verification_algorithms)?);
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(SetupError::Other)?
@@ -107,24 +107,21 @@ pub(super) fn is_final(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(_) | Error::AlertReceived(_) | Error::PeerIncompatible(_))
 }
 
-fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
+/// The judge of the server's certificate.
+fn verifier(trust: &Trust, algorithms: WebPkiSupportedAlgorithms) -> Result<Verifier, SetupError> {
     let (roots, own) = match trust {
-        Trust::Anyone => return Ok(Arc::new(AnyCertificate(provider.signature_verification_algorithms))),
-        Trust::BuiltIn => (webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), Vec::new()),
+        Trust::Anyone => (None, Vec::new()),
+        Trust::BuiltIn => (Some(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()), Vec::new()),
         Trust::File(path) => {
             let own = certificates(path)?;
             let mut roots = RootCertStore::empty();
-            let (usable, _) = roots.add_parsable_certificates(own.iter().cloned());
-            if usable == 0 {
+            if roots.add_parsable_certificates(own.iter().cloned()).0 == 0 {
                 return Err(SetupError::BadPem(path.clone(), 0, "usable certificate"));
             }
-            (roots, own)
+            (Some(roots), own)
         }
     };
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| SetupError::Other(Error::General(error.to_string())))?;
-    Ok(Arc::new(Trusting { inner, own }))
+    Ok(Verifier { roots, own, algorithms })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
@@ -150,90 +147,54 @@ fn line_of_section(text: &[u8], index: usize) -> usize {
 
 /// The usual rules, and one more: a certificate that stands itself in the file of trusted ones is trusted, for the
 /// names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
-/// accept.
+/// accept. Whatever the certificate, whoever shows it must have its key.
 #[derive(Debug)]
-struct Trusting {
-    inner: Arc<WebPkiServerVerifier>,
+struct Verifier {
+    /// None: any certificate will do.
+    roots: Option<RootCertStore>,
     own: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Trusting {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        name: &ServerName<'_>,
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        match verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, self.algorithms.all) {
             // "Other" is the refusal of a CA as a server, which comes after the check of its dates.
-            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.own.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verdict => verdict,
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.own.contains(certificate) => {}
+            verdict => verdict?,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// `TLS_SKIP_VERIFY`: any certificate will do, but whoever shows it must have its key.
-#[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+        verify_server_name(&parsed, name)?;
         Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
