@@ -188,7 +188,8 @@ fn acquire(config: &Config, redis: &mut Client<'_>, signals: &Signals, story: St
                 story.tell(&Event::Acquired(&lock));
                 return Ok(lock);
             }
-            Ok(Acquired::Held(value)) => story.tell(&Event::Held(&value)),
+            Ok(Acquired::Held(value)) if pause == WAIT_PAUSES.0 => story.tell(&Event::Held(&value)),
+            Ok(Acquired::Held(_)) => {}
             Err(error) => {
                 let error = blame("take", config, error, signals);
                 if matches!(error, Error::Stopped(_)) {

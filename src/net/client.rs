@@ -2,7 +2,7 @@ use super::connection::Connection;
 use super::dial::{Endpoint, Socket};
 use super::reply::{obstacle, redact};
 use super::tls::Tls;
-use super::{Error, Failure, SetupError, TlsMode};
+use super::{Error, Failure, SetupError, TlsMode, Trust};
 use crate::clock::{self, Moment};
 use crate::lock::{Answer, Command, Exchange, Repeat};
 use crate::report::{Event, Story};
@@ -51,6 +51,8 @@ pub struct Client<'a> {
     endpoint: Endpoint,
     login: Login,
     tls: Option<Tls>,
+    /// What is told of the encryption.
+    tls_note: &'static str,
     retry: Retry,
     signals: &'a Signals,
     story: Story,
@@ -68,13 +70,16 @@ impl<'a> Client<'a> {
     /// # Errors
     /// When TLS is wanted and cannot be set up.
     pub fn new(server: &Server, retry: Retry, signals: &'a Signals, story: Story) -> Result<Self, SetupError> {
-        let tls = match &server.tls {
-            TlsMode::Off => None,
-            TlsMode::On(trust, identity) => Some(Tls::new(trust, identity.as_ref())?),
+        let (tls, tls_note) = match &server.tls {
+            TlsMode::Off => (None, ""),
+            TlsMode::On(Trust::Anyone, identity) => {
+                (Some(Tls::new(&Trust::Anyone, identity.as_ref())?), " by TLS, whatever its certificate")
+            }
+            TlsMode::On(trust, identity) => (Some(Tls::new(trust, identity.as_ref())?), " by TLS"),
         };
         let Server { endpoint, login, .. } = server.clone();
         let (heed, until, redirect, connection, requests) = (Heed::Stops, None, None, None, 0);
-        Ok(Self { endpoint, login, tls, retry, signals, story, heed, until, redirect, connection, requests })
+        Ok(Self { endpoint, login, tls, tls_note, retry, signals, story, heed, until, redirect, connection, requests })
     }
 
     /// From here on only `heed` breaks off an exchange, or `until` if that comes first, and it is tried again `attempts`
@@ -112,11 +117,12 @@ impl<'a> Client<'a> {
     fn open(&self) -> Result<Connection<'a>, Failure> {
         let patience = self.patience();
         let socket = Socket::dial(self.server(), patience)?;
+        let peer = socket.peer;
         let wire = match (&self.tls, self.server()) {
             (Some(tls), Endpoint::Tcp(host, _)) => tls.wrap(host, socket)?,
             _ => Box::new(socket),
         };
-        self.story.tell(&Event::Connected(self.server()));
+        self.story.tell(&Event::Connected(self.server(), peer, self.tls_note));
         self.log_in(Connection::new(wire), patience)
     }
 

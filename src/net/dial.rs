@@ -25,38 +25,40 @@ pub enum Endpoint {
 /// A connected socket whose reads and writes block with patience: each looks at the deadline first.
 pub(super) struct Socket<'a> {
     fd: OwnedFd,
+    /// The address that accepted, if the endpoint has addresses.
+    pub(super) peer: Option<SocketAddr>,
     pub(super) patience: Patience<'a>,
 }
 
 impl<'a> Socket<'a> {
     /// Connects to `endpoint`, trying all of its addresses.
     pub(super) fn dial(endpoint: &Endpoint, patience: Patience<'a>) -> Result<Self, Failure> {
-        let fd = match endpoint {
+        let (fd, peer) = match endpoint {
             Endpoint::Unix(path) => {
                 let address = SocketAddrUnix::new(path.as_path()).map_err(|errno| Failure::Connect(errno.into()))?;
-                connect(AddressFamily::UNIX, &address, patience).map_err(Failure::Connect)?
+                (connect(AddressFamily::UNIX, &address, patience).map_err(Failure::Connect)?, None)
             }
             Endpoint::Tcp(host, port) => {
                 let addresses = resolve(host, *port, patience).map_err(Failure::Lookup)?;
-                let fd = connect_any(&addresses, patience).map_err(Failure::Connect)?;
+                let (fd, peer) = connect_any(&addresses, patience).map_err(Failure::Connect)?;
                 // The TLS handshake writes twice in a row; nothing is gained by holding back the second.
                 sockopt::set_tcp_nodelay(&fd, true).map_err(|errno| Failure::Connect(errno.into()))?;
-                fd
+                (fd, Some(peer))
             }
         };
-        Ok(Self { fd, patience })
+        Ok(Self { fd, peer, patience })
     }
 }
 
 /// Tries each address in turn, each with its fair share of the time that is left, so that one that swallows packets
 /// does not cost the others their chance. The error is that of the last.
-fn connect_any(addresses: &[SocketAddr], patience: Patience<'_>) -> io::Result<OwnedFd> {
+fn connect_any(addresses: &[SocketAddr], patience: Patience<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let share = patience.deadline.remaining().ok_or(io::ErrorKind::TimedOut)? / u32::try_from(untried).unwrap_or(1);
         let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
         match connect(family, address, Patience { deadline: Moment::after(share), ..patience }) {
-            Ok(fd) => return Ok(fd),
+            Ok(fd) => return Ok((fd, *address)),
             Err(error) => last = error,
         }
     }

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +54,7 @@ pub fn status(name: &[u8], status: &Status) -> String {
 #[allow(missing_docs)]
 pub enum Event<'a> {
     Public(&'a Path),
-    Connected(&'a Endpoint),
+    Connected(&'a Endpoint, Option<SocketAddr>, &'a str),
     Retrying(&'a Endpoint, &'a Failure, Duration),
     Redirected(&'a Endpoint),
     Acquired(&'a Lock),
@@ -127,14 +128,15 @@ impl Display for Event<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Public(path) => write!(f, "warning: everybody can read {}", path.display()),
-            Self::Connected(server) => write!(f, "connected to {server}"),
+            Self::Connected(server, Some(peer), tls) => write!(f, "connected to {server} ({peer}){tls}"),
+            Self::Connected(server, None, _) => write!(f, "connected to {server}"),
             Self::Retrying(server, failure, pause) => {
                 write!(f, "{server}: {failure}; trying again in {}.{:03}s", pause.as_secs(), pause.subsec_millis())
             }
             Self::Redirected(server) => write!(f, "the lock lives on another node: {server}"),
             Self::Acquired(lock) => write!(f, "got the lock, for {} s at most", lock.ttl.as_secs()),
             Self::Held(value) => match Holder::of(value) {
-                Holder::Golock | Holder::Predecessor => write!(f, "the lock is held by another: nothing to do"),
+                Holder::Golock | Holder::Predecessor => write!(f, "the lock is held by another"),
                 Holder::Unknown => {
                     write!(f, "the key is no lock, its value is \"{}\"; golock --reset deletes it", Shown(value))
                 }
