@@ -22,7 +22,6 @@ pub struct Moment(Duration);
 
 impl Moment {
     /// The present.
-    #[must_use]
     pub fn now() -> Self {
         let time = clock_gettime(CLOCK);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -30,31 +29,26 @@ impl Moment {
     }
 
     /// The moment `span` from now.
-    #[must_use]
     pub fn after(span: Duration) -> Self {
         Self::now() + span
     }
 
     /// What is left until this moment, or nothing once it has come. There is no "a little longer".
-    #[must_use]
     pub fn remaining(self) -> Option<Duration> {
         self.0.checked_sub(Self::now().0).filter(|left| !left.is_zero())
     }
 
     /// Whether this moment is past.
-    #[must_use]
     pub fn has_come(self) -> bool {
         self.remaining().is_none()
     }
 
     /// The moment `span` before this one.
-    #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span))
     }
 
     /// How long ago this moment was; zero if it is still to come.
-    #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
@@ -73,7 +67,6 @@ pub struct Alarm(OwnedFd);
 
 impl Alarm {
     /// An alarm that is not set; none where the platform has none.
-    #[must_use]
     pub fn new() -> Option<Self> {
         #[cfg(target_os = "linux")]
         return timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK).ok().map(Self);
@@ -82,7 +75,6 @@ impl Alarm {
     }
 
     /// Sets it to `moment`; false if that fails.
-    #[must_use]
     pub fn set(&self, moment: Moment) -> bool {
         let it_interval = Timespec::default();
         let Ok(it_value) = Timespec::try_from(moment.0) else { return false };
@@ -97,20 +89,17 @@ impl AsFd for Alarm {
 }
 
 /// Seconds since 1970 by the wall clock; 0 if it stands before that.
-#[must_use]
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs())
 }
 
 /// A number nobody can predict, from the keys that std draws from the operating system for its hash maps.
-#[must_use]
 pub fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }
 
 /// `span`, of which up to a fifth is left out at random, so that a fleet does not act in step.
-#[must_use]
 pub fn jittered(span: Duration) -> Duration {
     let thousandths = u32::try_from(random() % 1000).unwrap_or(0);
     span.saturating_sub(span / 5 * thousandths / 1000)

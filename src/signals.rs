@@ -155,7 +155,6 @@ impl Signals {
     }
 
     /// Whether a signal is pending that `heed` means.
-    #[must_use]
     pub fn heeded(&self, heed: Heed) -> bool {
         let pending = self.pending.get();
         match heed {

@@ -32,7 +32,6 @@ Exit codes:
 ";
 
 /// The text of `--help`, made from the table of settings.
-#[must_use]
 pub fn help() -> String {
     let rows: String = TABLE.iter().map(row).collect();
     [HEAD, PREFIX, "REDIS", SETTINGS, &rows, TAIL].concat()
@@ -55,7 +54,6 @@ fn operand(kind: Kind) -> &'static str {
 }
 
 /// The text of `--version`.
-#[must_use]
 pub fn version() -> String {
     let tls = if cfg!(feature = "tls") { "with" } else { "without" };
     format!("golock {} ({tls} TLS)\n", env!("CARGO_PKG_VERSION"))

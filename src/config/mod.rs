@@ -261,7 +261,6 @@ pub fn read_password(path: &std::path::Path) -> Result<Vec<u8>, Error> {
 }
 
 /// Whether everybody on this host can read the file at `path`.
-#[must_use]
 pub fn is_public(path: &std::path::Path) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
 }

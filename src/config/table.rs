@@ -84,19 +84,16 @@ settings! {
 
 impl Id {
     /// The setting's row.
-    #[must_use]
     pub fn row(self) -> &'static Setting {
         &TABLE[IDS.iter().position(|&id| id == self).unwrap_or(0)]
     }
 
     /// The setting called `name`, without the prefix.
-    #[must_use]
     pub fn named(name: &[u8]) -> Option<Self> {
         TABLE.iter().position(|row| row.name.as_bytes() == name).map(|at| IDS[at])
     }
 
     /// The setting of the long option `option`: the name in lower case with dashes.
-    #[must_use]
     pub fn of_option(option: &str) -> Option<Self> {
         TABLE.iter().position(|row| row.option() == option).map(|at| IDS[at])
     }
@@ -104,7 +101,6 @@ impl Id {
 
 impl Setting {
     /// The long option: the name in lower case with dashes.
-    #[must_use]
     pub fn option(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
     }

@@ -18,7 +18,6 @@ pub enum Unfit {
 
 impl Unfit {
     /// What the system's refusal to run a command says of it; env(1) and timeout(1) judge the same.
-    #[must_use]
     pub fn of(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::NotExecutable }
     }

@@ -11,7 +11,6 @@ pub enum KeyFormat {
 
 /// The lock's full name: `prefix` and the key, which is the MD5, in lower-case hex, of `command` joined by single
 /// spaces where no key is given.
-#[must_use]
 pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFormat) -> Vec<u8> {
     let mut name = prefix.to_vec();
     match key {

@@ -27,31 +27,26 @@ pub struct Lease {
 
 impl Lease {
     /// A lease of `length` on `lock`, to be renewed at once and until `hold_end`.
-    #[must_use]
     pub fn new(lock: Lock, length: Duration, hold_end: Moment) -> Self {
         Self { lock, length, hold_end, due: Moment::now() }
     }
 
     /// When it is to be renewed.
-    #[must_use]
     pub fn due(&self) -> Moment {
         self.due
     }
 
     /// When the job is to be stopped, unless it was renewed before.
-    #[must_use]
     pub fn stop_by(&self) -> Moment {
         self.lock.surely_until.before(self.length / 6)
     }
 
     /// When the job must be gone, unless it was renewed before.
-    #[must_use]
     pub fn gone_by(&self) -> Moment {
         self.lock.surely_until.before(self.length / 12)
     }
 
     /// How long one attempt at a renewal may take, so that there is time for another on a new connection.
-    #[must_use]
     pub fn attempt(&self) -> Duration {
         self.length / 6
     }

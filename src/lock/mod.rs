@@ -89,7 +89,6 @@ pub struct Lock {
 
 impl Lock {
     /// The lock `name`, to be asked for at once.
-    #[must_use]
     pub fn new(name: &[u8], ttl: Duration) -> Self {
         Self { name: name.to_vec(), token: Token::random(), ttl, surely_until: Moment::after(ttl) }
     }

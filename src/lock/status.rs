@@ -70,7 +70,6 @@ fn read(text: &[u8]) -> Option<Status> {
 
 impl Holder {
     /// Whose lock has this value.
-    #[must_use]
     pub fn of(value: &[u8]) -> Self {
         if value.len() == Token::DIGITS && value.iter().all(u8::is_ascii_digit) {
             Self::Golock

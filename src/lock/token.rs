@@ -18,7 +18,6 @@ impl Token {
 
     /// A new token. Cron starts all hosts in the same second, so nothing but chance may tell them apart: of 10,000
     /// hosts two share a token once in 10^11 times.
-    #[must_use]
     pub fn random() -> Self {
         Self::from_number(clock::random())
     }
@@ -35,7 +34,6 @@ impl Token {
     }
 
     /// The digits.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -91,7 +91,6 @@ impl<'a> Client<'a> {
     }
 
     /// Whether anything was sent that the server may have carried out.
-    #[must_use]
     pub fn has_spoken(&self) -> bool {
         self.requests > 0
     }

@@ -33,7 +33,6 @@ fn line(text: &str) {
 }
 
 /// The line of `--status`.
-#[must_use]
 pub fn status(name: &[u8], status: &Status) -> String {
     let name = Shown(name);
     let Status::Held(ttl, holder) = status else { return format!("{name} free\n") };
@@ -92,7 +91,6 @@ pub struct Story {
 
 impl Story {
     /// The beginning, with what the settings have to say.
-    #[must_use]
     pub fn begin(config: &Config) -> Self {
         let story = Self { start: config.verbose.then(Moment::now) };
         if config.verbose || config.show_key {
