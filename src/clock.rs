@@ -21,6 +21,9 @@ const CLOCK: ClockId = ClockId::Monotonic;
 pub struct Moment(Duration);
 
 impl Moment {
+    /// A moment that does not come.
+    pub const NEVER: Self = Self(Duration::MAX);
+
     /// The present.
     pub fn now() -> Self {
         let time = clock_gettime(CLOCK);
@@ -88,9 +91,10 @@ impl AsFd for Alarm {
     }
 }
 
-/// Seconds since 1970 by the wall clock; 0 if it stands before that.
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_secs())
+/// Milliseconds since 1970 by the wall clock; 0 if it stands before that.
+pub fn unix_milliseconds() -> u64 {
+    let span = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number nobody can predict, from the keys that std draws from the operating system for its hash maps.

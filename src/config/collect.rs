@@ -17,6 +17,9 @@ const DEFAULT_FILE: &str = "/etc/cronlock.conf";
 /// The most that is read of a file of settings or of a password: enough for any, and little even of `/dev/zero`.
 pub(super) const FILE_LIMIT: u64 = 64 * 1024;
 
+/// What OpenSSL and Go take for a file of CAs, and where a user's files belong.
+const HONOURED: [&str; 3] = ["SSL_CERT_FILE", "XDG_RUNTIME_DIR", "HOME"];
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -35,8 +38,8 @@ pub(super) struct Given {
     pub(super) command: Vec<OsString>,
     /// Names that look like settings and are none.
     pub(super) unknown: Vec<Vec<u8>>,
-    /// What `SSL_CERT_FILE` says, which OpenSSL and Go honour too.
-    pub(super) ssl_cert_file: Option<OsString>,
+    /// The variables of others that are honoured, and their values.
+    variables: Vec<(OsString, OsString)>,
 }
 
 impl Given {
@@ -45,16 +48,21 @@ impl Given {
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut given =
-            Self { mode: Mode::Run, values: Vec::new(), command: Vec::new(), unknown: Vec::new(), ssl_cert_file: None };
+        let mut given = Self {
+            mode: Mode::Run,
+            values: Vec::new(),
+            command: Vec::new(),
+            unknown: Vec::new(),
+            variables: Vec::new(),
+        };
         given.read_options(Parser::from_args(args))?;
         if !matches!(given.mode, Mode::Help | Mode::Version) {
             for (name, value) in env {
-                if name == "SSL_CERT_FILE" && !value.is_empty() {
-                    given.ssl_cert_file = Some(value);
-                    continue;
+                if HONOURED.iter().any(|honoured| name == *honoured) {
+                    given.variables.push((name, value));
+                } else {
+                    given.offer(name.as_bytes(), value.into_vec(), Source::Environment)?;
                 }
-                given.offer(name.as_bytes(), value.into_vec(), Source::Environment)?;
             }
             given.read_file()?;
         }
@@ -129,6 +137,17 @@ impl Given {
     fn slot(&self, id: Id) -> Option<(&[u8], &Source)> {
         let (_, value, source) = self.values.iter().find(|&&(known, ..)| known == id)?;
         Some((value, source))
+    }
+
+    /// The settings that were given on the command line.
+    pub(super) fn options(&self) -> impl Iterator<Item = Id> {
+        self.values.iter().filter(|(.., source)| *source == Source::Option).map(|&(id, ..)| id)
+    }
+
+    /// The value of an honoured variable, unless it is empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&OsStr> {
+        let (_, value) = self.variables.iter().find(|(known, value)| known == name && !value.is_empty())?;
+        Some(value)
     }
 
     /// Whether a value was given.

@@ -17,11 +17,12 @@ use crate::job::Limits;
 use crate::lock::name;
 use crate::net::{Endpoint, Identity, Login, Retry, Server, TlsMode, Trust};
 use collect::{FILE_LIMIT, Given};
+use rustix::process::geteuid;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What golock was called to do.
@@ -56,6 +57,8 @@ enum Mode {
 pub struct Config {
     /// The lock's full name.
     pub name: Vec<u8>,
+    /// The folder of the local locks, if the lock is one.
+    pub local: Option<PathBuf>,
     /// Where Redis is, and how it is spoken to.
     pub server: Server,
     /// The file that holds the password.
@@ -103,8 +106,8 @@ pub enum Error {
     Sentinel(Source),
     /// TLS is wanted over a Unix socket.
     SocketTls,
-    /// The setting does not work yet.
-    NotYet(Id),
+    /// A setting that means nothing to a local lock was given with it.
+    LocalWith(Id),
 }
 
 /// The shortest lease, in seconds: its fractions still have to be longer than an exchange with Redis.
@@ -112,9 +115,6 @@ const LEAST_LEASE: u64 = 3;
 
 /// The highest database number that Redis can count to.
 const LAST_DATABASE: u64 = 2_147_483_647;
-
-/// Settings that are understood but do not work yet.
-const NOT_YET_SWITCHES: [Id; 1] = [Id::Local];
 
 impl Invocation {
     /// From the arguments without the program's name, and the environment.
@@ -147,9 +147,14 @@ impl Invocation {
 }
 
 impl Config {
+    /// How long Redis keeps the lock without hearing from us.
+    pub fn ttl(&self) -> Duration {
+        self.lease.map_or(self.release, |lease| lease.min(self.release))
+    }
+
     fn build(given: &mut Given) -> Result<Self, Error> {
         refuse_contradictions(given)?;
-        refuse_unfinished(given)?;
+        let local = local_folder(given)?;
         let retry = Retry {
             timeout: given.seconds(Id::RedisTimeout, 1)?,
             attempts: given.number(Id::Attempts, 0, 1_000_000)?,
@@ -157,6 +162,7 @@ impl Config {
         };
         Ok(Self {
             name: full_name(given)?,
+            local,
             server: server(given)?,
             auth_file: given.path(Id::AuthFile),
             retry,
@@ -192,13 +198,24 @@ fn refuse_contradictions(given: &Given) -> Result<(), Error> {
     Ok(())
 }
 
-fn refuse_unfinished(given: &Given) -> Result<(), Error> {
-    for id in NOT_YET_SWITCHES {
-        if given.switch(id)? {
-            return Err(Error::NotYet(id));
-        }
+/// The folder of the local locks, if the lock is to be one.
+fn local_folder(given: &Given) -> Result<Option<PathBuf>, Error> {
+    if !given.switch(Id::Local)? {
+        return Ok(None);
     }
-    Ok(())
+    if let Some(id) = given.options().find(|id| id.concerns_redis()) {
+        return Err(Error::LocalWith(id));
+    }
+    if given.optional(Id::Lease, LEAST_LEASE)?.is_some() {
+        return Err(Error::Conflict(Id::Local, Id::Lease));
+    }
+    let below = |variable: &str, folder: &str| given.variable(variable).map(|parent| Path::new(parent).join(folder));
+    let found = match given.path(Id::LocalDir) {
+        Some(folder) => Some(folder),
+        None if geteuid().is_root() => Some("/run/golock".into()),
+        None => below("XDG_RUNTIME_DIR", "golock").or_else(|| below("HOME", ".local/state/golock")),
+    };
+    found.map(Some).ok_or(Error::Needs(Id::Local, Id::LocalDir))
 }
 
 /// Where Redis is, and how it is spoken to.
@@ -234,7 +251,7 @@ fn tls(given: &Given, on: bool) -> Result<TlsMode, Error> {
         let certificate = [Id::TlsCa, Id::TlsCert].into_iter().find(|&id| given.has(id) && !given.has(Id::Tls));
         return certificate.map_or(Ok(TlsMode::Off), |id| Err(Error::Needs(id, Id::Tls)));
     }
-    let trust = match given.path(Id::TlsCa).or_else(|| given.ssl_cert_file.clone().map(PathBuf::from)) {
+    let trust = match given.path(Id::TlsCa).or_else(|| given.variable("SSL_CERT_FILE").map(PathBuf::from)) {
         _ if skip => Trust::Anyone,
         Some(path) => Trust::File(path),
         None => Trust::BuiltIn,
@@ -253,7 +270,7 @@ fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read_password(path: &std::path::Path) -> Result<Vec<u8>, Error> {
+pub fn read_password(path: &Path) -> Result<Vec<u8>, Error> {
     let mut password =
         collect::read_limited(path, FILE_LIMIT).map_err(|error| Error::Unreadable(path.into(), error))?;
     password.pop_if(|last| *last == b'\n');
@@ -261,6 +278,6 @@ pub fn read_password(path: &std::path::Path) -> Result<Vec<u8>, Error> {
 }
 
 /// Whether everybody on this host can read the file at `path`.
-pub fn is_public(path: &std::path::Path) -> bool {
+pub fn is_public(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
 }

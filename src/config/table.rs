@@ -88,6 +88,14 @@ impl Id {
         &TABLE[IDS.iter().position(|&id| id == self).unwrap_or(0)]
     }
 
+    /// Whether it says where Redis is or how it is spoken to.
+    pub fn concerns_redis(self) -> bool {
+        use Id::{Attempts, Auth, AuthFile, Backoff, Db, Host, Port, RedisTimeout, Url, User};
+        use Id::{Tls, TlsCa, TlsCert, TlsKey, TlsSkipVerify};
+        matches!(self, Host | Port | User | Auth | AuthFile | Db | Url | RedisTimeout | Attempts | Backoff)
+            || matches!(self, Tls | TlsSkipVerify | TlsCa | TlsCert | TlsKey)
+    }
+
     /// The setting called `name`, without the prefix.
     pub fn named(name: &[u8]) -> Option<Self> {
         TABLE.iter().position(|row| row.name.as_bytes() == name).map(|at| IDS[at])

@@ -36,17 +36,17 @@ pub struct Limits {
     pub kill_after: Option<Duration>,
 }
 
-/// A lease that the supervisor renews while the job runs.
+/// A lock that has to be seen to while the job runs: a lease that is renewed.
 pub trait Keep {
-    /// When it is to be renewed.
+    /// When something is to be done for it.
     fn due(&self) -> Moment;
-    /// When the job is to be stopped, unless it was renewed before.
+    /// When the job is to be stopped, if nothing that was done helped.
     fn stop_by(&self) -> Moment;
-    /// When the job must be gone, unless it was renewed before.
+    /// When the job must be gone then.
     fn gone_by(&self) -> Moment;
-    /// Tries to renew it, until `until` or until any signal arrives. False if it is lost to another.
-    fn renew(&mut self, until: Moment) -> bool;
-    /// It was not renewed in time.
+    /// Tries to do it, until `until` or until any signal arrives. False if the lock is lost to another.
+    fn act(&mut self, until: Moment) -> bool;
+    /// The job is stopped because nothing helped.
     fn expire(&mut self);
 }
 
@@ -111,7 +111,7 @@ impl Job {
         }
         if lease.due().has_come() {
             let until = [timeout, self.kill_at].into_iter().flatten().fold(lease.stop_by(), Moment::min);
-            if !lease.renew(until) {
+            if !lease.act(until) {
                 self.stop(Ended::LeaseLost, grace);
                 return None;
             }

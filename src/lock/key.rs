@@ -15,18 +15,23 @@ pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFor
     let mut name = prefix.to_vec();
     match key {
         Some(key) => name.extend_from_slice(key),
-        None => name.extend(hash(command, format)),
+        None => name.extend(command_digest(command, format)),
     }
     name
 }
 
-fn hash(command: &[&[u8]], format: KeyFormat) -> impl Iterator<Item = u8> {
+fn command_digest(command: &[&[u8]], format: KeyFormat) -> impl Iterator<Item = u8> {
     let mut line = command.join(&b' ');
     if format == KeyFormat::Cronlock {
         line.push(b'\n');
     }
+    digest(&line)
+}
+
+/// The MD5 of `text` in lower-case hex. It tells names apart; it protects nothing.
+pub fn digest(text: &[u8]) -> impl Iterator<Item = u8> + use<> {
     let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-    Md5::digest(line).into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+    Md5::digest(text).into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
 }
 
 #[cfg(test)]

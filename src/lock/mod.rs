@@ -12,7 +12,7 @@ mod status;
 mod token;
 
 pub use acquire::{Acquired, acquire};
-pub use key::{KeyFormat, name};
+pub use key::{KeyFormat, digest, name};
 pub use lease::Lease;
 pub use release::{Released, release, reset};
 pub use status::{Holder, Status, Ttl, status};

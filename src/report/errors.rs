@@ -4,6 +4,7 @@ use super::Shown;
 use crate::config::{self, PREFIX, Source};
 use crate::job::Unfit;
 use crate::net::{self, Endpoint, Failure};
+use crate::store::LocalError;
 use crate::{Error, lock, resp};
 use std::fmt::{self, Display, Formatter};
 use std::io::ErrorKind;
@@ -24,6 +25,7 @@ impl Display for Error {
             Self::Held(_) => f.write_str("the lock is held by another"),
             Self::Stopped(signal) => write!(f, "stopped by signal {}", signal.as_raw()),
             Self::Redis(verb, name, error) => write!(f, "cannot {verb} the lock {}: {error}", Shown(name)),
+            Self::Local(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -59,7 +61,16 @@ impl Display for config::Error {
             }
             Self::Sentinel(_) => write!(f, "{PREFIX}USE_SENTINEL: Sentinel is not supported"),
             Self::SocketTls => write!(f, "{PREFIX}TLS: a Unix socket does not speak TLS"),
-            Self::NotYet(id) => write!(f, "{PREFIX}{}: not yet supported", id.row().name),
+            Self::LocalWith(id) => write!(f, "--{} means nothing to a local lock", id.row().option()),
+        }
+    }
+}
+
+impl Display for LocalError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsafe(path, why) => write!(f, "not safe for local locks: {} is {why}", path.display()),
+            Self::System(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
         }
     }
 }

@@ -56,12 +56,12 @@ pub enum Event<'a> {
     Connected(&'a Endpoint, Option<SocketAddr>, &'a str),
     Retrying(&'a Endpoint, &'a Failure, Duration),
     Redirected(&'a Endpoint),
-    Acquired(&'a Lock),
+    Acquired(Duration),
     Held(&'a [u8]),
     Started(&'a Path, Pid),
     Forwarding(Signal),
     Ended(&'a OsStr, Ended, Option<Duration>),
-    Released(&'a Lock, Released),
+    Released(&'a [u8], Released),
     NotReleased(&'a Lock, &'a lock::Error<net::Error>),
     NotRenewed(&'a lock::Error<net::Error>),
     LeaseTaken(&'a Lock),
@@ -132,7 +132,7 @@ impl Display for Event<'_> {
                 write!(f, "{server}: {failure}; trying again in {}.{:03}s", pause.as_secs(), pause.subsec_millis())
             }
             Self::Redirected(server) => write!(f, "the lock lives on another node: {server}"),
-            Self::Acquired(lock) => write!(f, "got the lock, for {} s at most", lock.ttl.as_secs()),
+            Self::Acquired(ttl) => write!(f, "got the lock, for {} s at most", ttl.as_secs()),
             Self::Held(value) => match Holder::of(value) {
                 Holder::Golock | Holder::Predecessor => write!(f, "the lock is held by another"),
                 Holder::Unknown => {
@@ -152,10 +152,10 @@ impl Display for Event<'_> {
                     Ended::LeaseLost => write!(f, "stopped {program}"),
                 }
             }
-            Self::Released(lock, released) => match released {
+            Self::Released(name, released) => match released {
                 Released::Free => write!(f, "released the lock"),
                 Released::InGrace(left) => write!(f, "released the lock, with {} s of grace left", left.as_secs()),
-                Released::Lost => write!(f, "{}: the lock was lost before the command ended", Shown(&lock.name)),
+                Released::Lost => write!(f, "{}: the lock was lost before the command ended", Shown(name)),
                 Released::Left => write!(f, "left the lock to expire: it cannot be released safely without EVAL"),
             },
             Self::NotRenewed(error) => write!(f, "the lease was not renewed: {error}"),
