@@ -93,7 +93,7 @@ fn exit_code(outcome: &Result<Outcome, Error>) -> u8 {
 
 fn obey(invocation: &Invocation) -> Result<Outcome, Error> {
     match invocation {
-        Invocation::Help => print(config::help().as_bytes()),
+        Invocation::Help(all) => print(config::help(*all).as_bytes()),
         Invocation::Version => print(config::version().as_bytes()),
         Invocation::PrintKey(config) => print(&[&config.name[..], b"\n"].concat()),
         Invocation::Status(config) => look(config),

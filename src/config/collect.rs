@@ -56,7 +56,7 @@ impl Given {
             variables: Vec::new(),
         };
         given.read_options(Parser::from_args(args))?;
-        if !matches!(given.mode, Mode::Help | Mode::Version) {
+        if !matches!(given.mode, Mode::Help | Mode::HelpAll | Mode::Version) {
             for (name, value) in env {
                 if HONOURED.iter().any(|honoured| name == *honoured) {
                     given.variables.push((name, value));
@@ -73,7 +73,11 @@ impl Given {
         let usage = |error: lexopt::Error| Error::Usage(error.to_string());
         while let Some(arg) = parser.next().map_err(usage)? {
             match arg {
-                Arg::Short('h') | Arg::Long("help") => self.mode = Mode::Help,
+                Arg::Short('h') | Arg::Long("help") => {
+                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
+                    self.mode = if all.is_some_and(|word| word == "all") { Mode::HelpAll } else { Mode::Help };
+                    return Ok(());
+                }
                 Arg::Short('V') | Arg::Long("version") => self.mode = Mode::Version,
                 Arg::Long("print-key") => self.mode = Mode::PrintKey,
                 Arg::Long("status") => self.mode = Mode::Status,

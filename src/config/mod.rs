@@ -11,7 +11,7 @@ mod value;
 
 pub use collect::{Source, read_limited};
 pub use help::{help, version};
-pub use table::{Id, PREFIX};
+pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
 use crate::lock::name;
@@ -36,8 +36,8 @@ pub enum Invocation {
     Status(Config),
     /// Print the lock's full name.
     PrintKey(Config),
-    /// Print the help.
-    Help,
+    /// Print the help: the common settings, or all.
+    Help(bool),
     /// Print the version.
     Version,
 }
@@ -49,6 +49,7 @@ enum Mode {
     Status,
     PrintKey,
     Help,
+    HelpAll,
     Version,
 }
 
@@ -127,7 +128,8 @@ impl Invocation {
     ) -> Result<Self, Error> {
         let mut given = Given::collect(args, env)?;
         match given.mode {
-            Mode::Help => return Ok(Self::Help),
+            Mode::Help => return Ok(Self::Help(false)),
+            Mode::HelpAll => return Ok(Self::Help(true)),
             Mode::Version => return Ok(Self::Version),
             Mode::Run | Mode::Status | Mode::PrintKey => {}
         }

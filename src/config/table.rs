@@ -17,6 +17,15 @@ pub enum Kind {
     Switch,
 }
 
+/// Who has use for a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// Many: `--help` shows it.
+    Common,
+    /// Few: `--help all` shows it.
+    Rare,
+}
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -26,6 +35,8 @@ pub struct Setting {
     pub kind: Kind,
     /// The value where none is given; empty: none.
     pub default: &'static str,
+    /// Who has use for it.
+    pub rank: Rank,
     /// One line for people.
     pub help: &'static str,
 }
@@ -34,14 +45,16 @@ pub struct Setting {
 pub const PREFIX: &str = "CRONLOCK_";
 
 macro_rules! settings {
-    ($($id:ident $name:literal $kind:expr, $default:literal, $help:literal;)*) => {
+    ($($id:ident $name:literal $kind:ident, $default:literal, $rank:ident, $help:literal;)*) => {
         /// Names a setting.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Id { $($id),* }
 
         /// All settings, in the order in which help shows them.
-        pub(super) const TABLE: &[Setting] = &[$(Setting { name: $name, kind: $kind, default: $default, help: $help }),*];
+        pub const TABLE: &[Setting] = &[$(Setting {
+            name: $name, kind: Kind::$kind, default: $default, rank: Rank::$rank, help: $help
+        }),*];
 
         /// The settings' names in code, in the order of [`TABLE`].
         pub(super) const IDS: &[Id] = &[$(Id::$id),*];
@@ -49,37 +62,37 @@ macro_rules! settings {
 }
 
 settings! {
-    Host "HOST" Kind::Bytes, "localhost", "host name, IPv4 or IPv6 address, or the path of a Unix socket";
-    Port "PORT" Kind::Number, "6379", "port";
-    User "USER" Kind::Bytes, "", "ACL user; without it AUTH sends the password alone";
-    Auth "AUTH" Kind::Secret, "", "password";
-    AuthFile "AUTH_FILE" Kind::Path, "", "file that holds the password";
-    Db "DB" Kind::Number, "0", "database number";
-    Url "URL" Kind::Secret, "", "redis[s]://[user[:password]@]host[:port][/db], instead of the above and TLS";
-    RedisTimeout "REDIS_TIMEOUT" Kind::Time, "30", "time that one exchange with Redis may take";
-    Attempts "RECONNECT_ATTEMPTS" Kind::Number, "5", "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Kind::Time, "5", "what the wait before each further reconnect grows by";
-    Grace "GRACE" Kind::Time, "40", "time that a lock persists at least";
-    Release "RELEASE" Kind::Time, "86400", "time that a lock persists at most";
-    Timeout "TIMEOUT" Kind::Time, "0", "time after which the command is killed; 0: no limit";
-    KillAfter "KILL_AFTER" Kind::Time, "0", "SIGTERM at TIMEOUT, and SIGKILL this much later";
-    Key "KEY" Kind::Bytes, "", "name of the lock; default: a hash of the command line";
-    KeyFormat "KEY_FORMAT" Kind::Bytes, "cronlock", "whose hash of the command line: cronlock or golock (Go)";
-    Prefix "PREFIX" Kind::Bytes, "cronlock.", "put before KEY";
-    Reset "RESET" Kind::Switch, "no", "delete the lock and exit 200";
-    Verbose "VERBOSE" Kind::Switch, "no", "tell on stderr what happens";
-    ShowKey "SHOW_KEY" Kind::Switch, "no", "print the lock's full name on stderr";
-    Tls "TLS" Kind::Switch, "no", "TLS 1.2 or 1.3";
-    TlsSkipVerify "TLS_SKIP_VERIFY" Kind::Switch, "no", "accept any certificate";
-    TlsCa "TLS_CA" Kind::Path, "", "PEM file of CAs to trust instead of the built-in ones";
-    TlsCert "TLS_CERT" Kind::Path, "", "PEM client certificate chain, with TLS_KEY";
-    TlsKey "TLS_KEY" Kind::Path, "", "PEM client key, with TLS_CERT";
-    Lease "LEASE" Kind::Time, "0", "hold the lock by a lease of this length, renewed while the command runs";
-    Wait "WAIT" Kind::Time, "0", "time to wait for a held lock";
-    SkipExit "SKIP_EXIT" Kind::Number, "200", "exit code when the lock is held by another";
-    Local "LOCAL" Kind::Switch, "no", "lock on this host alone, without Redis";
-    LocalDir "LOCAL_DIR" Kind::Path, "", "folder of the local locks";
-    Config "CONFIG" Kind::Path, "", "config file; default: /etc/cronlock.conf if it exists";
+    Host "HOST" Bytes, "localhost", Common, "host name, IPv4 or IPv6 address, or the path of a Unix socket";
+    Port "PORT" Number, "6379", Common, "port";
+    User "USER" Bytes, "", Rare, "ACL user; without it AUTH sends the password alone";
+    Auth "AUTH" Secret, "", Rare, "password";
+    AuthFile "AUTH_FILE" Path, "", Common, "file that holds the password";
+    Db "DB" Number, "0", Rare, "database number";
+    Url "URL" Secret, "", Common, "redis[s]://[user[:password]@]host[:port][/db], instead of the above and TLS";
+    RedisTimeout "REDIS_TIMEOUT" Time, "30", Rare, "time that one exchange with Redis may take";
+    Attempts "RECONNECT_ATTEMPTS" Number, "5", Rare, "reconnects after the first try";
+    Backoff "RECONNECT_BACKOFF" Time, "5", Rare, "what the wait before each further reconnect grows by";
+    Grace "GRACE" Time, "40", Common, "time that a lock persists at least";
+    Release "RELEASE" Time, "86400", Common, "time that a lock persists at most";
+    Timeout "TIMEOUT" Time, "0", Common, "time after which the command is killed; 0: no limit";
+    KillAfter "KILL_AFTER" Time, "0", Rare, "SIGTERM at TIMEOUT, and SIGKILL this much later";
+    Key "KEY" Bytes, "", Common, "name of the lock; default: a hash of the command line";
+    KeyFormat "KEY_FORMAT" Bytes, "cronlock", Rare, "whose hash of the command line: cronlock or golock (Go)";
+    Prefix "PREFIX" Bytes, "cronlock.", Rare, "put before KEY";
+    Reset "RESET" Switch, "no", Common, "delete the lock and exit 200";
+    Verbose "VERBOSE" Switch, "no", Common, "tell on stderr what happens";
+    ShowKey "SHOW_KEY" Switch, "no", Rare, "print the lock's full name on stderr";
+    Tls "TLS" Switch, "no", Common, "TLS 1.2 or 1.3";
+    TlsSkipVerify "TLS_SKIP_VERIFY" Switch, "no", Rare, "accept any certificate";
+    TlsCa "TLS_CA" Path, "", Common, "PEM file of CAs to trust instead of the built-in ones";
+    TlsCert "TLS_CERT" Path, "", Rare, "PEM client certificate chain, with TLS_KEY";
+    TlsKey "TLS_KEY" Path, "", Rare, "PEM client key, with TLS_CERT";
+    Lease "LEASE" Time, "0", Common, "hold the lock by a lease of this length, renewed while the command runs";
+    Wait "WAIT" Time, "0", Common, "time to wait for a held lock";
+    SkipExit "SKIP_EXIT" Number, "200", Rare, "exit code when the lock is held by another";
+    Local "LOCAL" Switch, "no", Common, "lock on this host alone, without Redis";
+    LocalDir "LOCAL_DIR" Path, "", Rare, "folder of the local locks";
+    Config "CONFIG" Path, "", Common, "config file; default: /etc/cronlock.conf if it exists";
 }
 
 impl Id {
