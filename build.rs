@@ -7,7 +7,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=GOLOCK_COMMIT");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");
-    let commit = std::env::var("GOLOCK_COMMIT").ok().or_else(commit).map(|id| id + ", ").unwrap_or_default();
+    let commit = std::env::var("GOLOCK_COMMIT").ok().or_else(commit).unwrap_or_default();
     println!("cargo:rustc-env=GOLOCK_COMMIT={commit}");
     println!("cargo:rustc-env=GOLOCK_TARGET={}", std::env::var("TARGET").unwrap_or_default());
 }

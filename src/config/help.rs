@@ -8,18 +8,18 @@ one of them and never overlaps itself. Exit with COMMAND's code, or with 200
 without running it if the lock is held by another.
 
 Each setting is an option, or a variable of the environment or of the config
-file: --tls-ca FILE is ";
+file: --tls-ca X is ";
 
-const SETTINGS: &str = "TLS_CA=FILE. TIME is in seconds, or 90s, 5m, 2h, 1d.
+const SETTINGS: &str = "TLS_CA=X. TIME is in seconds, or as 5m, 2h, 1d.
 
 ";
 
 const TAIL: &str = "
-  -v                      as --verbose
-      --status            print whether the lock is free or held, run nothing
-      --print-key         print the lock's full name, run nothing
-  -h, --help [all]        print this, or all settings
-  -V, --version           print the version
+  -v                         as --verbose
+      --status               print whether the lock is free or held, run nothing
+      --print-key            print the lock's full name, run nothing
+  -h, --help [all]           print this, or all settings
+  -V, --version              print the version
 
 Exit codes: COMMAND's own; 128+N for signal N; 126, 127 if it cannot be run; 200
 if the lock is held by another; 201 if golock failed; 202 if COMMAND was killed
@@ -35,7 +35,7 @@ pub fn help(all: bool) -> String {
 fn row(setting: &Setting) -> String {
     let option = format!("--{}{}", setting.option(), operand(setting.kind));
     let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
-    format!("      {option:<25} {}{default}\n", setting.help)
+    format!("      {option:<26} {}{default}\n", setting.help)
 }
 
 fn operand(kind: Kind) -> &'static str {
@@ -51,5 +51,6 @@ fn operand(kind: Kind) -> &'static str {
 /// The text of `--version`.
 pub fn version() -> String {
     let tls = if cfg!(feature = "tls") { "TLS" } else { "no TLS" };
-    format!("golock {} ({}{}, {tls})\n", env!("CARGO_PKG_VERSION"), env!("GOLOCK_COMMIT"), env!("GOLOCK_TARGET"))
+    let commit = if env!("GOLOCK_COMMIT").is_empty() { "no commit" } else { env!("GOLOCK_COMMIT") };
+    format!("golock {} ({commit}, {}, {tls})\n", env!("CARGO_PKG_VERSION"), env!("GOLOCK_TARGET"))
 }
