@@ -192,15 +192,12 @@ impl<'a> Client<'a> {
         Ok(replies)
     }
 
-    /// The wait before reconnect number `retry`, of which up to a fifth is random. A signal ends it.
-    fn pause(&self, retry: u32, server: &Endpoint, failure: &Failure) -> Result<(), Error> {
+    /// The wait before reconnect number `retry`, of which up to a fifth is random. False if a signal ended it.
+    fn pause(&self, retry: u32, server: &Endpoint, failure: &Failure) -> bool {
         let pause = clock::jittered(self.retry.backoff.saturating_mul(retry));
         self.story.tell(&Event::Retrying(server, failure, pause));
         let heed = if self.heed == Heed::Nothing { Heed::Stops } else { self.heed };
-        if !pause.is_zero() && self.signals.wait(None, Some(Moment::after(pause)), heed) == Err(Cut::Signal) {
-            return Err(Error::Signal);
-        }
-        Ok(())
+        pause.is_zero() || self.signals.wait(None, Some(Moment::after(pause)), heed) != Err(Cut::Signal)
     }
 }
 
@@ -228,12 +225,17 @@ impl Exchange for Client<'_> {
                     // A redirected command was not carried out, and a redirection is no failure.
                     self.story.tell(&Event::Redirected(&node));
                     self.redirect = Some(node);
-                    (moves, tries, self.requests) = (moves + 1, tries - 1, self.requests - 1);
+                    (moves, tries, self.requests) = (moves + 1, tries - 1, self.requests.saturating_sub(1));
                 }
                 failure if failure.is_final() || repeat == Repeat::Never || tries > self.retry.attempts => {
                     return Err(Error::GaveUp(server, tries, failure));
                 }
-                failure => self.pause(tries - 1, &server, &failure)?,
+                failure => {
+                    if !self.pause(tries - 1, &server, &failure) {
+                        let heeded = self.signals.heeded(self.heed);
+                        return Err(if heeded { Error::Signal } else { Error::GaveUp(server, tries, failure) });
+                    }
+                }
             }
         }
     }
