@@ -10,6 +10,9 @@ const PASSING: [&[u8]; 8] =
 /// Redis and Redis Cluster word it differently from here on.
 const FULL: &[u8] = b"ERR max number of clients";
 
+/// How much of the beginning of a password tells of it.
+const TELLING: usize = 6;
+
 /// What stands in the place of a password that a server repeats to us.
 const REDACTED: &[u8] = b"***";
 
@@ -42,13 +45,15 @@ fn moved(words: &[u8], asked: &Endpoint) -> Option<Endpoint> {
     Some(Endpoint::Tcp(host.to_owned(), port.parse().ok()?))
 }
 
-/// `words` without the password: a server, or what stands in its place, may repeat the command that it refuses.
+/// `words` without the password: a server, or what stands in its place, may repeat the command that it refuses, or as
+/// much of it as it has room for. So the beginning of the password counts as well.
 pub(super) fn redact(words: &[u8], password: &[u8]) -> Vec<u8> {
     let (mut clean, mut rest) = (Vec::new(), words);
     while let Some((&first, tail)) = rest.split_first() {
-        if !password.is_empty() && rest.starts_with(password) {
+        let common = rest.iter().zip(password).take_while(|(ours, theirs)| ours == theirs).count();
+        if common > 0 && common >= password.len().min(TELLING) {
             clean.extend_from_slice(REDACTED);
-            rest = &rest[password.len()..];
+            rest = &rest[common..];
         } else {
             clean.push(first);
             rest = tail;
@@ -103,5 +108,7 @@ mod tests {
     fn a_repeated_password_is_blotted_out() {
         assert_eq!(redact(b"unknown 'AUTH' with 'secret' secret", b"secret"), b"unknown 'AUTH' with '***' ***");
         assert_eq!(redact(b"words", b""), b"words");
+        assert_eq!(redact(b"args: 'secret-and-lo", b"secret-and-long"), b"args: '***");
+        assert_eq!(redact(b"secr secret", b"secret-and-long"), b"secr ***");
     }
 }

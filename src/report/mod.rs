@@ -10,7 +10,7 @@ use crate::lock::{self, Holder, Lock, Released, Status, Ttl};
 use crate::net::{self, Endpoint, Failure};
 use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -117,7 +117,12 @@ struct Shown<'a>(&'a [u8]);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0[..self.0.len().min(SHOWN)].escape_ascii())?;
+        for &byte in self.0.iter().take(SHOWN) {
+            match byte {
+                b' '..=b'~' => f.write_char(char::from(byte))?,
+                _ => write!(f, "{}", byte.escape_ascii())?,
+            }
+        }
         if self.0.len() > SHOWN { f.write_str("...") } else { Ok(()) }
     }
 }

@@ -1,0 +1,148 @@
+//! Servers that do not speak as Redis does: the job does not run, golock ends within its budget, and its memory does
+//! not grow with what the server claims or sends.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::scripted::{drain, read_commands, send};
+use crate::support::{Golock, Job, Scripted, each};
+
+/// The kernel refuses golock more data than this many KiB: far more than it needs, far less than is announced.
+const MEMORY: &str = "ulimit -d 65536";
+
+/// What a server does once it has a request.
+#[derive(Clone, Copy, Debug)]
+enum Hostility {
+    Silence,
+    Hangup,
+    /// A line that grows by one byte at a time, for ever.
+    Dribble,
+    /// This, and then silence.
+    Answer(&'static str),
+    /// The head once, then the tail for ever.
+    Flood(&'static str, &'static str),
+}
+
+use Hostility::{Answer, Dribble, Flood, Hangup, Silence};
+
+const HOSTILITIES: &[Hostility] = &[
+    Silence,
+    Hangup,
+    Dribble,
+    Answer("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+    Answer("<html>\r\n"),
+    Answer("\r\n\r\n"),
+    // Announced, never sent; each number is an edge of some integer type.
+    Answer("+OK\r\n$2147483647\r\n"),
+    Answer("+OK\r\n$4294967295\r\n"),
+    Answer("+OK\r\n$9223372036854775807\r\n"),
+    Answer("+OK\r\n$18446744073709551616\r\n"),
+    Flood("$2147483647\r\n", "xxxxxxxxxxxxxxxx"),
+    Flood("+", "xxxxxxxxxxxxxxxx"),
+    Flood("-ERR ", "xxxxxxxxxxxxxxxx"),
+    Flood(":", "1111111111111111"),
+    Flood("$", "0000000000000000"),
+    // Lengths that are none.
+    Answer("+OK\r\n$-2\r\n"),
+    Answer("+OK\r\n$+2\r\nxx\r\n"),
+    Answer("+OK\r\n$02\r\nxx\r\n"),
+    Answer("+OK\r\n$ 2\r\nxx\r\n"),
+    Answer("+OK\r\n$\r\n"),
+    Answer("+OK\r\n$2\r\nxxxx\r\n"),
+    // Aggregates and RESP3.
+    Answer("+OK\r\n*2\r\n:1\r\n:2\r\n"),
+    Answer("*-1\r\n*-1\r\n"),
+    Flood("", "*1\r\n"),
+    Answer("%1\r\n+a\r\n+b\r\n_\r\n"),
+    Answer("+OK\r\n_\r\n"),
+    Answer("+OK\r\n#t\r\n"),
+    Answer(">2\r\n+message\r\n+x\r\n"),
+    // Well formed, but no answers to the question.
+    Answer("+OK\r\n"),
+    Answer(":1\r\n:1\r\n"),
+    Answer("+OK\r\n+OK\r\n"),
+    Answer("+OK\r\n:9223372036854775807\r\n"),
+];
+
+impl Hostility {
+    /// The `REDIS_TIMEOUT` with which to meet it. Only what could still become a reply may be waited for; all else must
+    /// be seen through at once, which a timeout longer than the tests' patience proves.
+    fn timeout(self) -> &'static str {
+        if matches!(self, Silence | Dribble | Answer("+OK\r\n")) { "1" } else { "1000" }
+    }
+
+    fn play(self, stream: &TcpStream) {
+        match self {
+            Silence => {}
+            Hangup => return,
+            Dribble => dribble(stream),
+            Answer(bytes) => drop(send(stream, bytes)),
+            Flood(head, tail) => {
+                let tail = tail.repeat(1024);
+                let mut open = send(stream, head);
+                while open {
+                    open = send(stream, &tail);
+                }
+            }
+        }
+        drain(stream);
+    }
+}
+
+fn dribble(mut stream: &TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut bytes = b"+".iter().chain([b'x'].iter().cycle());
+    while send(stream, [*bytes.next().unwrap()]) {
+        // The read is the pause: it ends early when golock hangs up.
+        match stream.read(&mut [0; 64]) {
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {}
+            _ => return,
+        }
+    }
+}
+
+/// golock with two tries.
+fn golock(port: u16, hostility: Hostility, job: &Job) -> Golock {
+    Golock::new(port)
+        .prelude(MEMORY)
+        .set("KEY", "hostile")
+        .set("GRACE", "0")
+        .set("REDIS_TIMEOUT", hostility.timeout())
+        .set("RECONNECT_ATTEMPTS", "1")
+        .set("RECONNECT_BACKOFF", "0")
+        .args(job.command())
+}
+
+#[test]
+fn a_hostile_server_gets_no_job_run() {
+    each(HOSTILITIES, |&hostility| {
+        let server = Scripted::start(move |_, stream| {
+            read_commands(stream, 2);
+            hostility.play(stream);
+        });
+        let job = Job::exits(0);
+        let done = golock(server.port(), hostility, &job).run();
+        done.assert_one_line(201, &["cronlock.hostile", "redis"]);
+        assert_eq!(job.runs(), 0);
+        assert!(server.connections() <= 2, "{} connections", server.connections());
+    });
+}
+
+#[test]
+fn a_server_that_turns_hostile_at_the_release_does_not_hide_the_exit_code() {
+    each(HOSTILITIES, |&hostility| {
+        let server = Scripted::start(move |index, stream| {
+            let commands = read_commands(stream, if index == 0 { 2 } else { 1 });
+            match index {
+                0 => drop(send(stream, format!("+OK\r\n$19\r\n{}\r\n", commands[0][2]))),
+                _ => hostility.play(stream),
+            }
+        });
+        let job = Job::exits(7);
+        let done = golock(server.port(), hostility, &job).run();
+        done.assert_one_line(7, &["cronlock.hostile", "redis"]);
+        assert_eq!(job.runs(), 1);
+        assert!(server.connections() <= 3, "{} connections", server.connections());
+    });
+}

@@ -1,0 +1,100 @@
+//! The password appears in no message, whatever fails and however much is told.
+
+use crate::support::scripted::{drain, read_commands, send};
+use crate::support::{Done, Golock, Job, Scene, Scripted, Server, each};
+
+const SECRET: &str = "Xyzzy-7301";
+
+#[track_caller]
+fn assert_kept(done: &Done) {
+    assert!(!done.stderr.contains(SECRET) && !done.stdout.contains(SECRET), "{done:?}");
+}
+
+#[test]
+fn a_verbose_run_keeps_it() {
+    let server = Server::start(&["--requirepass", SECRET]);
+    let url = |port| format!("redis://:{SECRET}@127.0.0.1:{port}/1");
+    each(&["AUTH", "URL"], |setting| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let golock = scene.golock().set("VERBOSE", "yes");
+        let done = match *setting {
+            "URL" => golock.set("HOST", "").set("PORT", "").set("URL", url(scene.proxy.port())).run(),
+            _ => golock.set(setting, SECRET).run(),
+        };
+        assert_eq!(done.code, 7, "{done:?}");
+        assert!(done.stderr.contains(&scene.name()), "{done:?}");
+        assert_kept(&done);
+        scene.assert_released();
+    });
+}
+
+#[test]
+fn a_server_that_repeats_it_is_not_quoted() {
+    let replies = [
+        format!("-ERR unknown command `AUTH`, with args beginning with: `{SECRET}`, \r\n"),
+        format!("-ERR unknown command 'AUTH', with args beginning with: 'user' '{SECRET}' \r\n"),
+        format!("-WRONGPASS {SECRET}\r\n"),
+        format!("+{SECRET}\r\n"),
+        format!("{SECRET}\r\n"),
+    ];
+    each(&replies, |reply| {
+        for verbose in ["no", "yes"] {
+            assert_kept(&log_in(SECRET, reply, verbose));
+        }
+    });
+}
+
+#[test]
+fn a_server_that_repeats_the_start_of_it_is_not_quoted() {
+    // Redis repeats at most 128 bytes of the arguments that it refuses; access tokens are longer.
+    let token = SECRET.repeat(20);
+    let reply = format!("-ERR unknown command 'AUTH', with args beginning with: '{}'\r\n", &token[..125]);
+    assert_kept(&log_in(&token, &reply, "no"));
+}
+
+/// golock at a server that gives this reply to AUTH.
+fn log_in(password: &str, reply: &str, verbose: &str) -> Done {
+    let reply = reply.to_owned();
+    let server = Scripted::start(move |_, stream| {
+        read_commands(stream, 1);
+        send(stream, &reply);
+        drain(stream);
+    });
+    let job = Job::exits(7);
+    let golock = Golock::new(server.port()).set("AUTH", password).set("VERBOSE", verbose).args(job.command());
+    let done = golock.set("REDIS_TIMEOUT", "1").set("RECONNECT_ATTEMPTS", "0").run();
+    assert_eq!((done.code, job.runs()), (201, 0), "{done:?}");
+    done
+}
+
+#[test]
+fn a_setting_that_does_not_parse_is_shown_without_it() {
+    let urls = [
+        format!("redis://:{SECRET}@127.0.0.1:99999"),
+        format!("redis://:{SECRET}@127.0.0.1:port/0"),
+        format!("redis://user:{SECRET}@"),
+        format!("redis://user:{SECRET}@127.0.0.1/0/1"),
+        format!("http://:{SECRET}@127.0.0.1"),
+        format!("redis:/:{SECRET}@127.0.0.1"),
+        format!("redis://:{SECRET}%zz@127.0.0.1"),
+        format!("redis://:{SECRET}@[::1"),
+        format!(":{SECRET}@127.0.0.1"),
+    ];
+    each(&urls, |url| {
+        let job = Job::exits(7);
+        let golock = Golock::new(1).set("HOST", "").set("PORT", "").args(["--redis-timeout=1"]);
+        let done = golock.set("RECONNECT_ATTEMPTS", "0").set("URL", url).args(job.command()).run();
+        done.assert_one_line(201, &["CRONLOCK_URL"]);
+        assert_eq!(job.runs(), 0);
+        assert_kept(&done);
+    });
+}
+
+#[test]
+fn a_password_given_twice_is_not_shown() {
+    let job = Job::exits(7);
+    let golock = Golock::new(1).set("AUTH", SECRET).set("URL", format!("redis://:{SECRET}@127.0.0.1"));
+    let done = golock.args(job.command()).run();
+    assert_eq!((done.code, job.runs()), (201, 0), "{done:?}");
+    assert_kept(&done);
+}

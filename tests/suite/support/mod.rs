@@ -1,0 +1,20 @@
+//! What the tests stand on: servers, proxies, the binary, its jobs, and bounded waiting.
+
+pub(crate) mod cases;
+pub(crate) mod golock;
+pub(crate) mod job;
+pub(crate) mod proxy;
+pub(crate) mod redis;
+pub(crate) mod resp;
+pub(crate) mod scene;
+pub(crate) mod scripted;
+pub(crate) mod wait;
+
+pub(crate) use self::cases::each;
+pub(crate) use self::golock::{Done, Golock, Running};
+pub(crate) use self::job::Job;
+pub(crate) use self::proxy::{Action, Direction, Fault, Proxy};
+pub(crate) use self::redis::{Data, Server};
+pub(crate) use self::scene::{STALE, Scene};
+pub(crate) use self::scripted::Scripted;
+pub(crate) use self::wait::until;
