@@ -66,7 +66,7 @@ pub enum Error {
 pub fn run(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
     let args: Vec<_> = args.into_iter().collect();
     let outcome = match job::enter(&args) {
-        Some((program, error)) => Err(Error::Unfit(program.into(), Unfit::of(&error), Some(error))),
+        Some((program, error)) => Err(unfit(program, error)),
         None => Invocation::parse(args, env).map_err(Error::Config).and_then(|invocation| obey(&invocation)),
     };
     if let Err(error) = &outcome {
@@ -125,8 +125,7 @@ fn reset(config: &Config) -> Result<Outcome, Error> {
 fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> {
     let story = Story::begin(config);
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
-    let unfit = |unfit, error| Error::Unfit(program.into(), unfit, error);
-    let path = job::find(program, std::env::var_os("PATH")).map_err(|why| unfit(why, None))?;
+    let path = job::find(program, std::env::var_os("PATH")).map_err(|why| Error::Unfit(program.into(), why, None))?;
     let signals = catch_signals()?;
     let mut store = open_store(config, &signals, story)?;
 
@@ -135,7 +134,7 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
     let started = ready.and_then(|()| {
         config.limits.adopt_orphans(store.binds());
         let started = job::start(&path, command, &config.name, store.token(), store.binds());
-        started.map_err(|error| unfit(Unfit::of(&error), Some(error)))
+        started.map_err(|error| unfit(program, error))
     });
     let started = started.inspect_err(|_| store.give_back())?;
     story.tell(&Event::Started(&path, started.pid));
@@ -147,6 +146,14 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
         store.release();
     }
     Ok(Outcome::Ran(ended))
+}
+
+/// What it means that the system did not start `program`.
+fn unfit(program: &OsStr, error: io::Error) -> Error {
+    match Unfit::of(&error) {
+        Some(why) => Error::Unfit(program.into(), why, Some(error)),
+        None => Error::System("start the command", error),
+    }
 }
 
 fn catch_signals() -> Result<Signals, Error> {

@@ -62,7 +62,7 @@ macro_rules! settings {
 }
 
 settings! {
-    Host "HOST" Bytes, "localhost", Common, "name, address, or path of a Unix socket";
+    Host "HOST" Bytes, "localhost", Common, "name, address, or path of a socket";
     Port "PORT" Number, "6379", Common, "port";
     User "USER" Bytes, "", Rare, "ACL user";
     Auth "AUTH" Secret, "", Rare, "password";
@@ -71,13 +71,13 @@ settings! {
     Url "URL" Secret, "", Common, "redis[s]://[user[:password]@]host[:port][/db]";
     RedisTimeout "REDIS_TIMEOUT" Time, "30", Rare, "time that one exchange with Redis may take";
     Attempts "RECONNECT_ATTEMPTS" Number, "5", Rare, "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Time, "5", Rare, "what the wait before each reconnect grows by";
+    Backoff "RECONNECT_BACKOFF" Time, "5", Rare, "what the wait before each grows by";
     Grace "GRACE" Time, "40", Common, "time that a lock persists at least";
     Release "RELEASE" Time, "86400", Common, "time that a lock persists at most";
     Timeout "TIMEOUT" Time, "0", Common, "time that the command may run; 0: no limit";
-    KillAfter "KILL_AFTER" Time, "0", Rare, "SIGTERM at TIMEOUT, and SIGKILL this much later";
+    KillAfter "KILL_AFTER" Time, "0", Rare, "SIGTERM at TIMEOUT, SIGKILL so much later";
     Key "KEY" Bytes, "", Common, "name of the lock; default: hash of the command";
-    KeyFormat "KEY_FORMAT" Bytes, "cronlock", Rare, "whose hash: cronlock, or golock for golock (Go)";
+    KeyFormat "KEY_FORMAT" Bytes, "cronlock", Rare, "whose hash: cronlock or golock (Go)";
     Prefix "PREFIX" Bytes, "cronlock.", Rare, "put before KEY";
     Reset "RESET" Switch, "no", Common, "delete the lock and exit 200";
     Verbose "VERBOSE" Switch, "no", Common, "tell on stderr what happens";
@@ -87,7 +87,7 @@ settings! {
     TlsCa "TLS_CA" Path, "", Common, "PEM file of CAs to trust, not the built-in ones";
     TlsCert "TLS_CERT" Path, "", Rare, "PEM client certificate chain, with TLS_KEY";
     TlsKey "TLS_KEY" Path, "", Rare, "PEM client key, with TLS_CERT";
-    Lease "LEASE" Time, "0", Common, "hold the lock by a lease, renewed while it runs";
+    Lease "LEASE" Time, "0", Common, "hold the lock by a lease of this length";
     Wait "WAIT" Time, "0", Common, "time to wait for a held lock";
     SkipExit "SKIP_EXIT" Number, "200", Rare, "exit code if the lock is held by another";
     Local "LOCAL" Switch, "no", Common, "lock on this host alone, without Redis";

@@ -1,4 +1,5 @@
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -17,9 +18,14 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    /// What the system's refusal to run a command says of it; env(1) and timeout(1) judge the same.
-    pub fn of(error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::NotFound { Self::NotFound } else { Self::NotExecutable }
+    /// What the system's refusal to run a command says of it, as env(1) and timeout(1) judge; nothing, if it is only that
+    /// the system has no room for another process.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => None,
+            Some(Errno::NOENT) => Some(Self::NotFound),
+            _ => Some(Self::NotExecutable),
+        }
     }
 }
 

@@ -50,7 +50,9 @@ fn moved(words: &[u8], asked: &Endpoint) -> Option<Endpoint> {
 pub(super) fn redact(words: &[u8], password: &[u8]) -> Vec<u8> {
     let (mut clean, mut rest) = (Vec::new(), words);
     while let Some((&first, tail)) = rest.split_first() {
-        let common = rest.iter().zip(password).take_while(|(ours, theirs)| ours == theirs).count();
+        // Redis repeats arguments with a space for each end of a line.
+        let same = |shown: u8, secret: u8| shown == secret || (shown == b' ' && matches!(secret, b'\r' | b'\n'));
+        let common = rest.iter().zip(password).take_while(|&(&shown, &secret)| same(shown, secret)).count();
         if common > 0 && common >= password.len().min(TELLING) {
             clean.extend_from_slice(REDACTED);
             rest = &rest[common..];
@@ -110,5 +112,6 @@ mod tests {
         assert_eq!(redact(b"words", b""), b"words");
         assert_eq!(redact(b"args: 'secret-and-lo", b"secret-and-long"), b"args: '***");
         assert_eq!(redact(b"secr secret", b"secret-and-long"), b"secr ***");
+        assert_eq!(redact(b"'two  lines'", b"two\r\nlines"), b"'***'");
     }
 }

@@ -117,6 +117,9 @@ struct Shown<'a>(&'a [u8]);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            f.write_str("\"\"")?;
+        }
         for &byte in self.0.iter().take(SHOWN) {
             match byte {
                 b' '..=b'~' => f.write_char(char::from(byte))?,

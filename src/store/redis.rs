@@ -9,6 +9,9 @@ use crate::report::{Event, Story};
 use crate::signals::{Heed, Signals};
 use std::time::Duration;
 
+/// How long giving a lock back may take: somebody waits for us to stop.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
 /// A lock in Redis.
 pub struct RedisStore<'a> {
     config: &'a Config,
@@ -31,10 +34,6 @@ impl<'a> RedisStore<'a> {
         let mut server = config.server.clone();
         if let Some(path) = &config.auth_file {
             server.login.password = Some(config::read_password(path).map_err(Error::Config)?);
-        }
-        let key = if let TlsMode::On(_, Some(identity)) = &server.tls { Some(&identity.key) } else { None };
-        for secret in config.auth_file.iter().chain(key).filter(|path| config::is_public(path)) {
-            story.tell(&Event::Public(secret));
         }
         let redis = Client::new(&server, config.retry, signals, story).map_err(Error::Tls)?;
         let lock = Lock::new(&config.name, config.ttl());
@@ -77,6 +76,12 @@ impl Store for RedisStore<'_> {
     }
 
     fn settle(&mut self) -> Result<(), Error> {
+        // Only now, because skipping is silent.
+        let Config { auth_file, server, .. } = self.config;
+        let key = if let TlsMode::On(_, Some(identity)) = &server.tls { Some(&identity.key) } else { None };
+        for secret in auth_file.iter().chain(key).filter(|path| config::is_public(path)) {
+            self.story.tell(&Event::Public(secret));
+        }
         // A server that refuses renewals is better found out before the command runs.
         match self.lease.as_mut().map(|lease| lease.renew(&mut self.redis)) {
             None | Some(Ok(true)) => {
@@ -105,7 +110,7 @@ impl Store for RedisStore<'_> {
             return;
         }
         self.signals.forget();
-        self.redis.pursue(Heed::Stops, 0, None);
+        self.redis.pursue(Heed::Stops, 0, Some(Moment::after(GIVE_BACK)));
         match lock::release(&mut self.redis, &self.lock, Moment::now(), Duration::ZERO) {
             // If it is another's, it has never been ours.
             Ok(Released::Lost) => {}

@@ -3,13 +3,28 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod cronlock;
+#[cfg(target_os = "linux")]
+mod dispositions;
+mod find;
 mod herd;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod idle;
+mod job;
 mod lost_locks;
 mod lost_replies;
+mod messages;
+mod mistakes;
 mod outage;
+mod passing;
+mod passwords;
 mod refusals;
 mod replies;
 mod secrets;
+mod settings;
+mod signals;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod wire;

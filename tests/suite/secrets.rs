@@ -52,6 +52,13 @@ fn a_server_that_repeats_the_start_of_it_is_not_quoted() {
     assert_kept(&log_in(&token, &reply, "no"));
 }
 
+#[test]
+fn a_server_that_repeats_it_on_one_line_is_not_quoted() {
+    // Redis puts spaces in the place of line ends.
+    let reply = format!("-ERR unknown command 'AUTH', with args beginning with: 'a  {SECRET}' \r\n");
+    assert_kept(&log_in(&format!("a\r\n{SECRET}"), &reply, "no"));
+}
+
 /// golock at a server that gives this reply to AUTH.
 fn log_in(password: &str, reply: &str, verbose: &str) -> Done {
     let reply = reply.to_owned();

@@ -3,6 +3,7 @@
 pub(crate) mod cases;
 pub(crate) mod golock;
 pub(crate) mod job;
+pub(crate) mod job_tools;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;

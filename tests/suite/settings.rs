@@ -1,0 +1,229 @@
+//! Where settings come from: options before the environment before the config file, for every one of them.
+
+use std::path::PathBuf;
+
+use crate::support::job_tools::{Layers, Source, WHILE_NOTED};
+use crate::support::proxy::Record;
+use crate::support::{Proxy, Scripted, Server, each};
+
+use Source::{Environment, File, Option};
+
+const SOURCES: [Source; 3] = [Option, Environment, File];
+
+/// All pairs of sources, the stronger one first.
+const PAIRS: [(Source, Source); 3] = [(Option, Environment), (Option, File), (Environment, File)];
+
+/// Settings whose values can be wrong: the name, a value that is accepted and changes nothing, and a wrong value.
+const CHECKED: [(&str, &str, &str); 20] = [
+    ("PORT", "1", "65536"),
+    ("DB", "0", "-1"),
+    ("URL", "redis://host", "http://host"),
+    ("REDIS_TIMEOUT", "1", "0"),
+    ("RECONNECT_ATTEMPTS", "0", "-1"),
+    ("RECONNECT_BACKOFF", "0", "1.5"),
+    ("GRACE", "0", "-1"),
+    ("RELEASE", "1", "0"),
+    ("TIMEOUT", "0", "soon"),
+    ("KILL_AFTER", "0", "1w"),
+    ("KEY_FORMAT", "golock", "md5"),
+    ("RESET", "no", "maybe"),
+    ("VERBOSE", "no", "2"),
+    ("SHOW_KEY", "no", "y"),
+    ("TLS", "no", "tls"),
+    ("TLS_SKIP_VERIFY", "no", "never"),
+    ("LEASE", "0", "x"),
+    ("WAIT", "0", "+1"),
+    ("SKIP_EXIT", "0", "256"),
+    ("LOCAL", "no", "local"),
+];
+
+#[test]
+fn a_wrong_value_is_named_with_its_place() {
+    each(&CHECKED, |&(name, _, wrong)| {
+        for source in SOURCES {
+            let layers = Layers::new().given(File, "KEY", "first-line").given(source, name, wrong);
+            let place = layers.place(source, name, 2);
+            // A URL may hold a password.
+            let shown = if name == "URL" { "" } else { wrong };
+            layers.golock().args(["--print-key", "true"]).run().assert_one_line(201, &[&place, shown]);
+        }
+    });
+}
+
+#[test]
+fn the_stronger_source_counts() {
+    each(&CHECKED, |&(name, right, wrong)| {
+        for (stronger, weaker) in PAIRS {
+            let layers = Layers::new().given(weaker, name, wrong).given(stronger, name, right);
+            let done = layers.golock().args(["--print-key", "true"]).run();
+            assert_eq!((done.code, &*done.stderr), (0, ""), "{stronger:?} before {weaker:?}");
+        }
+    });
+}
+
+#[test]
+fn an_empty_value_is_none() {
+    each(&CHECKED, |&(name, right, wrong)| {
+        for (stronger, weaker) in PAIRS {
+            let layers = Layers::new().given(weaker, name, wrong).given(stronger, name, "");
+            let golock = layers.golock().args(["--print-key", "true"]);
+            golock.run().assert_one_line(201, &[&layers.place(weaker, name, 1)]);
+            let layers = Layers::new().given(weaker, name, right).given(stronger, name, "");
+            assert_eq!(layers.golock().args(["--print-key", "true"]).run().code, 0);
+        }
+    });
+}
+
+#[test]
+fn of_the_same_source_the_last_counts() {
+    each(&CHECKED, |&(name, right, wrong)| {
+        for source in [Option, File] {
+            let layers = Layers::new().given(source, name, wrong).given(source, name, right);
+            assert_eq!(layers.golock().args(["--print-key", "true"]).run().code, 0, "{source:?}");
+        }
+    });
+}
+
+#[test]
+fn the_name_of_the_lock_can_be_set_everywhere() {
+    each(&PAIRS, |&(stronger, weaker)| {
+        let mut layers = Layers::new();
+        for (name, value) in [("KEY", "key "), ("PREFIX", " prefix")] {
+            layers = layers.given(weaker, name, "other").given(stronger, name, value);
+        }
+        let done = layers.golock().args(["--print-key", "true"]).run();
+        assert_eq!((done.code, &*done.stdout), (0, " prefixkey \n"), "{done:?}");
+    });
+}
+
+/// Where golock says it went.
+fn server_named(layers: &Layers) -> String {
+    let done = layers.golock().args(["--reconnect-attempts", "0", "--status", "true"]).run();
+    assert_eq!(done.code, 201, "{done:?}");
+    done.stderr
+}
+
+#[test]
+fn the_server_can_be_set_everywhere() {
+    each(&PAIRS, |&(stronger, weaker)| {
+        let layers =
+            Layers::new().given(weaker, "HOST", "/nowhere/weaker").given(stronger, "HOST", "/nowhere/stronger");
+        assert!(server_named(&layers).contains("/nowhere/stronger"));
+        let port = |port: u16| port.to_string();
+        let (closed, open) = (crate::support::redis::free_port(), Scripted::start(|_, _| ()));
+        let layers = Layers::new().given(weaker, "HOST", "127.0.0.1").given(weaker, "PORT", &port(open.port()));
+        let named = server_named(&layers.given(stronger, "PORT", &port(closed)));
+        assert!(named.contains(&format!("127.0.0.1:{closed}")), "{named}");
+        assert_eq!(open.connections(), 0);
+    });
+}
+
+#[test]
+fn a_host_can_have_any_form() {
+    let server = Server::start(&[]);
+    let socket = server.socket_path();
+    let port = server.port().to_string();
+    for host in ["localhost", "127.1", "127.0.0.1", "[127.0.0.1]", socket.to_str().unwrap()] {
+        let layers = Layers::new().given(Option, "HOST", host).given(Option, "PORT", &port);
+        let done = layers.golock().args(["--key", "any", "--status"]).run();
+        assert_eq!((done.code, &*done.stdout), (0, "cronlock.any free\n"), "{host}: {done:?}");
+    }
+    for host in ["::1", "[::1]"] {
+        let layers = Layers::new().given(Option, "HOST", host).given(Option, "PORT", &port);
+        assert!(server_named(&layers).contains(&format!("[::1]:{port}")));
+    }
+}
+
+#[test]
+fn the_login_can_be_set_everywhere() {
+    // This server knows neither password nor user, but the proxy sees what golock tries.
+    let server = Server::start(&[]);
+    each(&PAIRS, |&(stronger, weaker)| {
+        let proxy = Proxy::start(server.port());
+        let mut layers =
+            Layers::new().given(weaker, "HOST", "127.0.0.1").given(weaker, "PORT", &proxy.port().to_string());
+        for name in ["USER", "AUTH"] {
+            layers = layers.given(weaker, name, "weaker").given(stronger, name, &format!("my {name}"));
+        }
+        let layers = layers.given(weaker, "DB", "16").given(stronger, "DB", "3");
+        layers.golock().args(["true"]).run().assert_one_line(201, &["WRONGPASS"]);
+        assert_eq!(proxy.records()[0].commands(), [vec!["AUTH", "my USER", "my AUTH"], vec!["SELECT", "3"]]);
+    });
+}
+
+#[test]
+fn the_passwords_file_and_the_url_can_be_set_everywhere() {
+    let server = Server::start(&[]);
+    each(&PAIRS, |&(stronger, weaker)| {
+        let proxy = Proxy::start(server.port());
+        let layers = Layers::new();
+        let password = layers.write("password", "line\nend\r\n\n");
+        let layers = layers
+            .given(weaker, "HOST", "127.0.0.1")
+            .given(weaker, "PORT", &proxy.port().to_string())
+            .given(weaker, "AUTH_FILE", "/nowhere")
+            .given(stronger, "AUTH_FILE", password.to_str().unwrap());
+        layers.golock().args(["true"]).run().assert_one_line(201, &["AUTH"]);
+        let url = format!("redis://a%40b:%2f%3a@127.0.0.1:{}/4", proxy.port());
+        let layers = Layers::new().given(weaker, "URL", "redis://127.0.0.1:1").given(stronger, "URL", &url);
+        layers.golock().args(["true"]).run().assert_one_line(201, &["WRONGPASS"]);
+        let seen: Vec<_> = proxy.records().iter().flat_map(Record::commands).collect();
+        assert_eq!(seen, [vec!["AUTH", "line\nend\r\n"], vec!["AUTH", "a@b", "/:"], vec!["SELECT", "4"]]);
+    });
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn the_files_of_tls_can_be_set_everywhere() {
+    each(&PAIRS, |&(stronger, weaker)| {
+        for name in ["TLS_CA", "TLS_CERT"] {
+            let layers = Layers::new().given(weaker, "TLS", "no").given(stronger, "TLS", "yes");
+            let layers = layers.given(weaker, name, "/nowhere/weaker").given(stronger, name, "/nowhere/stronger");
+            let layers = if name == "TLS_CERT" { layers.given(weaker, "TLS_KEY", "/nowhere/key") } else { layers };
+            layers.golock().args(["true"]).run().assert_one_line(201, &["/nowhere/stronger"]);
+        }
+    });
+}
+
+#[test]
+fn the_config_file_can_be_named_by_option_or_environment_and_names_no_other() {
+    let layers = Layers::new();
+    let [by_option, by_environment]: [PathBuf; 2] = ["option", "environment"]
+        .map(|name| layers.write(name, format!("CRONLOCK_KEY={name}\nCRONLOCK_CONFIG=/nowhere\n")));
+    let golock = layers.golock().set("CONFIG", &by_environment);
+    assert_eq!(golock.clone().args(["--print-key"]).run().stdout, "cronlock.environment\n");
+    let done = golock.args(["--print-key", "--config"]).args([by_option]).run();
+    assert_eq!((done.code, &*done.stdout), (0, "cronlock.option\n"), "{done:?}");
+}
+
+#[test]
+fn what_is_set_anywhere_takes_effect() {
+    let server = Server::start(&[]);
+    each(&SOURCES, |&source| {
+        let (key, port) = (format!("{source:?}"), server.port().to_string());
+        let settings = [
+            ("HOST", "127.0.0.1"),
+            ("PORT", &port),
+            ("DB", "3"),
+            ("KEY", &key),
+            ("PREFIX", "p:"),
+            ("GRACE", "20m"),
+            ("RELEASE", "1h"),
+            ("SKIP_EXIT", "77"),
+        ];
+        let layers = settings.iter().fold(Layers::new(), |layers, (name, value)| layers.given(source, name, value));
+        let left = || {
+            let query = format!("redis.call('SELECT', 3) return redis.call('TTL', 'p:{key}')");
+            server.query::<i64>(&["EVAL", &query, "0"])
+        };
+        let notes = layers.notes();
+        let golock = layers.golock();
+        let running = golock.clone().args(notes.job(&format!(r#": >"$0/up"; {WHILE_NOTED}"#))).spawn();
+        notes.wait_for("up", |_| notes.path("up").exists());
+        assert!((1200..=3600).contains(&left()), "{} s", left());
+        golock.args(["true"]).run().assert_silent(77);
+        notes.write("open", "");
+        running.wait().assert_silent(0);
+        assert!((1..=1200).contains(&left()), "{} s", left());
+    });
+}
