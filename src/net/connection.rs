@@ -47,11 +47,14 @@ impl<'a> Connection<'a> {
         let sent = self.0.write_all(request).map_err(tls::failure);
         match self.receive(count, &mut replies).and(sent) {
             Ok(()) => Ok((self, replies)),
-            // A server that turns us away says so and hangs up, at times before it has read what we sent.
-            Err(failure) => Err(match replies.pop() {
-                Some(Reply::Error(words)) => Failure::Refused("the connection", words),
-                _ => failure,
-            }),
+            Err(failure) => {
+                self.0.socket().abort();
+                // A server that turns us away says so and hangs up, at times before it has read what we sent.
+                Err(match replies.pop() {
+                    Some(Reply::Error(words)) => Failure::Refused("the connection", words),
+                    _ => failure,
+                })
+            }
         }
     }
 

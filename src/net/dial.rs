@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,15 @@ impl<'a> Socket<'a> {
             }
         };
         Ok(Self { fd, peer, patience })
+    }
+}
+
+impl Socket<'_> {
+    /// Makes the end of this socket a reset (`SO_LINGER` of zero, socket(7)): what the kernel has not delivered yet is
+    /// dropped. It would otherwise go on to deliver a SET that we have given up, and the lock would be taken for nobody.
+    pub(super) fn abort(&self) {
+        // Without it the end is a normal one, as if the bytes had been under way already.
+        let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::support::scripted::{drain, read_commands, send};
@@ -145,4 +147,34 @@ fn a_server_that_turns_hostile_at_the_release_does_not_hide_the_exit_code() {
         assert_eq!(job.runs(), 1);
         assert!(server.connections() <= 3, "{} connections", server.connections());
     });
+}
+
+/// Whether the client's end of the stream is a reset; waits for it.
+fn is_reset(mut stream: &TcpStream) -> bool {
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+#[test]
+fn a_request_that_was_given_up_is_not_delivered_any_more() {
+    let (given_up, wait) = channel();
+    let (tell, ends) = channel();
+    let (wait, tell) = (Mutex::new(wait), Mutex::new(tell));
+    let server = Scripted::start(move |_, stream| {
+        // It reads only when nobody waits for its answer any more.
+        let _ = wait.lock().unwrap().recv();
+        let _ = tell.lock().unwrap().send(is_reset(stream));
+    });
+    let job = Job::exits(0);
+    let golock = Golock::new(server.port()).set("REDIS_TIMEOUT", "1").set("RECONNECT_ATTEMPTS", "0");
+    golock.args(job.command()).run().assert_one_line(201, &["no answer in time"]);
+    given_up.send(()).unwrap();
+    assert_eq!(ends.recv(), Ok(true), "the kernel would have delivered the rest of a closed connection");
+    assert_eq!(job.runs(), 0);
 }
