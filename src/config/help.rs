@@ -1,4 +1,4 @@
-use super::table::{Kind, PREFIX, Rank, Setting, TABLE};
+use super::table::{PREFIX, Rank, Setting, TABLE};
 
 const HEAD: &str = "\
 Usage: golock [OPTION]... COMMAND [ARG]...
@@ -33,19 +33,10 @@ pub fn help(all: bool) -> String {
 }
 
 fn row(setting: &Setting) -> String {
-    let option = format!("--{}{}", setting.option(), operand(setting.kind));
+    let operand = setting.kind.operand().map_or(String::new(), |operand| format!(" {operand}"));
+    let option = format!("--{}{operand}", setting.option());
     let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
     format!("      {option:<26} {}{default}\n", setting.help)
-}
-
-fn operand(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bytes | Kind::Secret => " TEXT",
-        Kind::Path => " FILE",
-        Kind::Number => " N",
-        Kind::Time => " TIME",
-        Kind::Switch => "",
-    }
 }
 
 /// The text of `--version`.

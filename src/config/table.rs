@@ -120,6 +120,19 @@ impl Id {
     }
 }
 
+impl Kind {
+    /// What people are shown for a value; a switch needs none.
+    pub fn operand(self) -> Option<&'static str> {
+        match self {
+            Self::Bytes | Self::Secret => Some("TEXT"),
+            Self::Path => Some("FILE"),
+            Self::Number => Some("N"),
+            Self::Time => Some("TIME"),
+            Self::Switch => None,
+        }
+    }
+}
+
 impl Setting {
     /// The long option: the name in lower case with dashes.
     pub fn option(&self) -> String {
