@@ -1,0 +1,85 @@
+//! The man page: the prose of `golock.1.in`, with the settings from the table.
+
+use golock::config::{Id, PREFIX, Setting, TABLE};
+use std::fmt::Write;
+
+const PROSE: &str = include_str!("golock.1.in");
+
+/// What one line of help does not say.
+const MORE: &[(Id, &str)] = &[
+    (Id::Host, "An IPv6 address may stand in brackets. A value that begins with a slash is a Unix socket."),
+    (Id::User, "Without it, AUTH sends the password alone."),
+    (Id::Auth, "Everybody on the host can see it on the command line and, often, in the environment."),
+    (Id::AuthFile, "One newline at its end is dropped. Excludes AUTH."),
+    (Id::Db, "SELECT is sent only when it is not 0."),
+    (Id::Url, "Instead of HOST, PORT, USER, AUTH, AUTH_FILE, DB and TLS. What is special in a URL is written as %XX."),
+    (Id::RedisTimeout, "To look the name up, connect and log in is one exchange; to send and be answered another."),
+    (Id::Backoff, "0, 5, 10, 15, 20 seconds, up to a fifth less at random."),
+    (Id::Grace, "Counted from when it was taken, and at most RELEASE."),
+    (Id::Release, "At least 1 second."),
+    (Id::Timeout, "Then its process group gets SIGKILL, and golock exits 202."),
+    (Id::KillAfter, "With 0 there is no SIGTERM."),
+    (Id::Key, "The hash is the MD5, in hexadecimal, of the command and its arguments, joined by spaces."),
+    (Id::KeyFormat, "The format cronlock hashes a newline after the command line, golock does not."),
+    (Id::Reset, "Needs a command or KEY, and runs nothing."),
+    (Id::TlsCa, "Without it, the file that SSL_CERT_FILE names counts."),
+    (Id::Lease, "At least 3 seconds; 0 is none. See NOTES."),
+    (Id::Local, "See NOTES. Excludes LEASE, and options that are about Redis."),
+    (Id::LocalDir, "Default: see FILES."),
+];
+
+/// The page, in the man macros.
+pub(crate) fn page() -> String {
+    let rows = TABLE.iter().fold(String::new(), |mut rows, setting| {
+        // Writing to a string cannot fail.
+        let _ = write!(rows, ".TP\n{}\n{}\n", head(setting), body(setting));
+        rows
+    });
+    PROSE.replace("@VERSION@", env!("CARGO_PKG_VERSION")).replace("@SETTINGS@\n", &rows)
+}
+
+fn head(setting: &Setting) -> String {
+    let option = escaped(&setting.option());
+    let operand = setting.kind.operand().map_or(String::new(), |operand| format!(" \\fI{operand}\\fR"));
+    format!("\\fB\\-\\-{option}\\fR{operand}, \\fB{PREFIX}{}\\fR", setting.name)
+}
+
+fn body(setting: &Setting) -> String {
+    let more = MORE.iter().find(|(id, _)| id.row().name == setting.name).map_or("", |(_, more)| more);
+    let prose = lines(&format!("{}. {more}", capitalised(setting.help)));
+    let default = match setting.default {
+        "" => String::new(),
+        default => format!("\nDefault: \\fB{}\\fR", escaped(default)),
+    };
+    prose + &default
+}
+
+/// Each sentence on lines of its own, none of them long, as manuals are written.
+fn lines(prose: &str) -> String {
+    let mut text = String::new();
+    let mut width = 0;
+    for word in prose.split_whitespace() {
+        let begins = width == 0 || text.ends_with('.') || width + word.len() >= 78;
+        text += if text.is_empty() {
+            ""
+        } else if begins {
+            "\n"
+        } else {
+            " "
+        };
+        width = if begins { word.len() } else { width + 1 + word.len() };
+        text += word;
+    }
+    escaped(&text)
+}
+
+/// Text as roff shows it: a hyphen that may be copied, and no escapes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// A sentence begins with a capital, but for the form of a URL.
+fn capitalised(help: &str) -> String {
+    let (first, rest) = help.split_at(1);
+    if help.contains("://") { help.to_owned() } else { first.to_uppercase() + rest }
+}
