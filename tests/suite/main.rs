@@ -6,6 +6,7 @@
 mod cronlock;
 #[cfg(target_os = "linux")]
 mod dispositions;
+mod docs;
 mod find;
 mod herd;
 mod hostile;
@@ -23,6 +24,7 @@ mod refusals;
 mod replies;
 mod secrets;
 mod settings;
+mod shown;
 mod signals;
 mod support;
 #[cfg(target_os = "linux")]
