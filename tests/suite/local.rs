@@ -1,0 +1,292 @@
+//! Locks on one host without Redis: the same promises, kept by the kernel.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::support::redis::free_port;
+use crate::support::{Done, Golock, Job, Running, Server, each, until};
+
+/// A host of its own, as far as local locks are concerned: a folder that only this test uses.
+pub(crate) struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    /// A path in the host's folder, beside its locks.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where its locks are.
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.path("locks")
+    }
+
+    /// The file of the lock that `golock` takes.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.locks().join("cronlock.job")
+    }
+
+    /// golock with one and the same lock, without grace; where Redis should be, nothing answers.
+    pub(crate) fn golock(&self) -> Golock {
+        self.anonymous().set("KEY", "job")
+    }
+
+    /// The same without a key.
+    pub(crate) fn anonymous(&self) -> Golock {
+        Golock::new(1).set("GRACE", "0").set("LOCAL_DIR", self.locks()).args(["--local"])
+    }
+
+    /// Runs `job` under the lock.
+    #[track_caller]
+    pub(crate) fn run(&self, job: &Job) -> Done {
+        self.golock().args(job.command()).run()
+    }
+
+    /// Starts `job` under the lock, and waits until it runs.
+    #[track_caller]
+    pub(crate) fn hold(&self, job: &Job) -> Running {
+        let running = self.golock().args(job.command()).spawn();
+        job.wait_running();
+        running
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> (i32, String) {
+        let done = self.golock().args(["--status"]).run();
+        assert_eq!(done.stderr, "");
+        (done.code, done.stdout)
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_free(&self) {
+        assert_eq!(self.status(), (0, "cronlock.job free\n".to_owned()));
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_held(&self) {
+        assert_eq!(self.status(), (200, "cronlock.job held ttl=none by=golock\n".to_owned()));
+    }
+
+    /// The names of the lock files.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.locks()).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+/// The seconds of grace that a status line shows.
+pub(crate) fn ttl(line: &str) -> u64 {
+    let rest = line.strip_prefix("cronlock.job held ttl=").and_then(|rest| rest.strip_suffix(" by=golock\n"));
+    rest.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap()
+}
+
+#[test]
+fn it_is_not_used_unless_asked_for() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    let golock = Golock::new(free_port()).set("LOCAL_DIR", host.locks()).set("RECONNECT_ATTEMPTS", "0");
+    let done = golock.args(job.command()).run();
+    done.assert_one_line(201, &["cannot connect"]);
+    assert_eq!((job.runs(), host.files().len()), (0, 0));
+}
+
+/// Names that are dangerous as paths, of 300 bytes and of fewer.
+fn strange_names() -> Vec<Vec<u8>> {
+    let long = |text: &str| [text.repeat(300).as_bytes()[..299].to_vec(), vec![b'1']].concat();
+    let mut names: Vec<Vec<u8>> =
+        ["/", "../", "x\n", " ", "a", "%2F", "é", "*?~", "-"].iter().map(|t| long(t)).collect();
+    names.extend(["/", ".", "..", "../../escape", "a/b", "a b", "a\nb", "%2F", "-k", "~"].iter().map(|t| (*t).into()));
+    names.push(b"\xff\xfe/\x01".to_vec());
+    names
+}
+
+#[test]
+fn strange_names_are_files_in_the_folder_that_differ() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    each(&strange_names(), |name| {
+        let golock = host.anonymous().set("GRACE", "1000").args([OsStr::new("--key"), OsStr::from_bytes(name)]);
+        golock.clone().args(job.command()).run().assert_silent(7);
+        golock.args(job.command()).run().assert_silent(200);
+    });
+    // One file for each name, and nothing beside their folder.
+    assert_eq!((host.files().len(), fs::read_dir(host.path("")).unwrap().count()), (strange_names().len(), 1));
+}
+
+#[test]
+fn a_strange_prefix_is_part_of_the_file_name() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    for prefix in ["../", "/", "a\n", "."] {
+        host.golock().args(["--prefix", prefix]).args(job.command()).run().assert_silent(7);
+    }
+    assert_eq!((host.files().len(), fs::read_dir(host.path("")).unwrap().count()), (4, 1));
+}
+
+#[test]
+fn strange_names_are_keys_of_redis() {
+    let (server, job) = (Server::start(&[]), Job::exits(7));
+    let names: Vec<_> = strange_names().into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
+    each(&names, |name| {
+        let golock = Golock::new(server.port()).args(["--grace=1000", "--key", name]).args(job.command());
+        golock.run().assert_silent(7);
+        golock.run().assert_silent(200);
+        assert!(server.pttl(&format!("cronlock.{name}")) > 0);
+    });
+    assert_eq!((server.keys().len(), job.runs()), (names.len(), names.len()));
+}
+
+#[test]
+fn the_name_is_that_of_redis() {
+    let host = Host::new();
+    host.anonymous().args(["true"]).run().assert_silent(0);
+    let printed = Golock::new(1).args(["--print-key", "true"]).run().stdout;
+    assert_eq!(host.files(), [printed.trim_end()]);
+}
+
+#[test]
+fn the_grace_counts_again_at_every_run() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    let graced = |seconds: &str| host.golock().set("GRACE", seconds).args(job.command()).run();
+    for _ in 0..3 {
+        graced("1").assert_silent(7);
+        until("the grace has passed", || host.status().0 == 0);
+    }
+    graced("1000").assert_silent(7);
+    graced("0").assert_silent(200);
+    assert!((900..=1000).contains(&ttl(&host.status().1)));
+    assert_eq!(job.runs(), 4);
+}
+
+#[test]
+fn the_grace_is_at_most_release() {
+    let host = Host::new();
+    host.golock().set("GRACE", "1000").set("RELEASE", "1").args(["true"]).run().assert_silent(0);
+    until("the grace has passed", || host.status().0 == 0);
+}
+
+#[test]
+fn the_lock_is_let_go_at_release() {
+    let (host, first, second) = (Host::new(), Job::gated(7), Job::gated(8));
+    let holder = host.golock().set("RELEASE", "1").args(first.command()).spawn();
+    first.wait_running();
+    let next = host.golock().set("WAIT", "1000").args(second.command()).spawn();
+    second.wait_running();
+    first.open_gate();
+    holder.wait().assert_one_line(7, &["cronlock.job", "lost"]);
+    host.assert_held();
+    second.open_gate();
+    next.wait().assert_silent(8);
+    host.assert_free();
+}
+
+#[test]
+fn a_job_is_killed_at_timeout_and_its_lock_is_free() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    let done = host.golock().set("TIMEOUT", "1").args(job.command()).run();
+    done.assert_one_line(202, &["killed"]);
+    host.assert_free();
+}
+
+#[test]
+fn a_held_lock_can_be_waited_for() {
+    let (host, first, second) = (Host::new(), Job::gated(7), Job::exits(8));
+    let holder = host.hold(&first);
+    host.golock().set("WAIT", "1").args(second.command()).run().assert_silent(200);
+    let waiter = host.golock().set("WAIT", "1000").args(second.command()).spawn();
+    let stopped = host.golock().set("WAIT", "1000").set("VERBOSE", "yes").args(second.command()).spawn();
+    host.assert_held();
+    first.open_gate();
+    holder.wait().assert_silent(7);
+    waiter.wait().assert_silent(8);
+    assert_eq!((stopped.wait().code, second.runs()), (8, 2));
+}
+
+#[test]
+fn a_reset_frees_also_a_held_lock() {
+    let (host, first, second) = (Host::new(), Job::gated(7), Job::gated(8));
+    let reset = || host.golock().args(["--reset"]).run();
+    reset().assert_silent(200);
+    let holder = host.hold(&first);
+    reset().assert_silent(200);
+    host.assert_free();
+    let next = host.hold(&second);
+    first.open_gate();
+    assert_eq!(holder.wait().code, 7);
+    host.assert_held();
+    host.run(&Job::exits(3)).assert_silent(200);
+    second.open_gate();
+    next.wait().assert_silent(8);
+    host.assert_free();
+}
+
+#[test]
+fn a_lock_that_was_reset_is_reported_lost() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    let holder = host.hold(&job);
+    host.golock().args(["--reset"]).run().assert_silent(200);
+    job.open_gate();
+    holder.wait().assert_one_line(7, &["cronlock.job", "lost"]);
+}
+
+#[test]
+fn a_reset_ends_the_grace() {
+    let host = Host::new();
+    host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);
+    host.golock().args(["true"]).run().assert_silent(200);
+    host.golock().args(["--reset"]).run().assert_silent(200);
+    host.golock().args(["true"]).run().assert_silent(0);
+}
+
+#[test]
+fn status_tells_free_and_held_and_changes_nothing() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    host.assert_free();
+    assert!(!host.locks().exists());
+    let holder = host.hold(&job);
+    host.assert_held();
+    job.open_gate();
+    holder.wait();
+    host.assert_free();
+    host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);
+    assert!((900..=1000).contains(&ttl(&host.status().1)));
+}
+
+#[test]
+fn exit_codes_are_those_of_redis() {
+    let host = Host::new();
+    for code in [0, 1, 199, 255] {
+        host.run(&Job::exits(code)).assert_silent(code.into());
+    }
+    assert_eq!(host.golock().args(["sh", "-c", "kill -9 $$"]).run().code, 137);
+    let unused = Host::new();
+    assert_eq!(unused.golock().args(["/does/not/exist"]).run().code, 127);
+    assert_eq!(unused.golock().args([unused.path("").as_os_str()]).run().code, 126);
+    assert!(!unused.locks().exists());
+    let job = Job::gated(7);
+    let holder = host.hold(&job);
+    host.golock().set("SKIP_EXIT", "0").args(["false"]).run().assert_silent(0);
+    job.open_gate();
+    holder.wait();
+}
+
+#[test]
+fn settings_of_redis_are_refused_as_options() {
+    let host = Host::new();
+    let options = ["--host=x", "--port=1", "--user=x", "--auth=x", "--auth-file=x", "--db=1", "--url=redis://x"];
+    let more = ["--redis-timeout=1", "--reconnect-attempts=1", "--reconnect-backoff=1", "--tls=no"];
+    let tls = ["--tls-skip-verify=no", "--tls-ca=x", "--tls-cert=x", "--tls-key=x"];
+    each(&[&options[..], &more, &tls].concat(), |option| {
+        let plain = host.golock().set("HOST", "").set("PORT", "");
+        let done = plain.args([option, "true"]).run();
+        done.assert_one_line(201, &[]);
+    });
+    host.golock().set("LEASE", "60").args(["true"]).run().assert_one_line(201, &["CRONLOCK_LEASE"]);
+    assert!(!host.locks().exists());
+}

@@ -1,0 +1,123 @@
+//! Local locks under attack: herds, holders that are killed, others that look and reset at the same moment.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::local::{Host, ttl};
+use crate::support::{Golock, Job, Running, until};
+
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // A process that nobody has waited for yet is dead all the same.
+    stat.rsplit(')').next().is_some_and(|rest| !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X')))
+}
+
+#[test]
+fn one_of_two_hundred_runs() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    let golock = host.golock().args(job.command());
+    let mut herd: Vec<Running> = (0..200).map(|_| golock.spawn()).collect();
+    until("all but one have ended", || herd.iter_mut().map(Running::has_ended).filter(|ended| !ended).count() <= 1);
+    job.open_gate();
+    let (winners, others): (Vec<_>, Vec<_>) = herd.into_iter().map(Running::wait).partition(|done| done.code == 7);
+    assert_eq!((winners.len(), others.len(), job.runs()), (1, 199, 1));
+    others.iter().chain(&winners).for_each(|done| done.assert_silent(if done.code == 7 { 7 } else { 200 }));
+    host.assert_free();
+}
+
+#[test]
+fn lookers_and_resets_disturb_no_herd() {
+    let host = Host::new();
+    thread::scope(|scope| {
+        for option in ["--status", "--status", "--reset"] {
+            let other = host.anonymous().set("KEY", if option == "--reset" { "another" } else { "job" }).args([option]);
+            scope.spawn(move || (0..100).for_each(|_| assert!(matches!(other.run().code, 0 | 200))));
+        }
+        for _ in 0..10 {
+            let job = Job::exits(7);
+            let golock = host.golock().set("GRACE", "1000").args(job.command());
+            let herd: Vec<Running> = (0..10).map(|_| golock.spawn()).collect();
+            let codes: Vec<i32> = herd.into_iter().map(|running| running.wait().code).collect();
+            assert_eq!((job.runs(), codes.iter().filter(|&&code| code == 200).count()), (1, 9), "{codes:?}");
+            host.golock().args(["--reset"]).run().assert_silent(200);
+        }
+    });
+}
+
+/// A reset at any moment of taking and letting go makes at worst another run possible: nothing fails, nothing stays held.
+#[test]
+fn resets_in_between_make_nothing_fail() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    let golock = host.golock().args(job.command());
+    let herd: Vec<Running> =
+        (0..60).map(|at| if at % 3 == 0 { host.golock().args(["--reset"]).spawn() } else { golock.spawn() }).collect();
+    let codes: Vec<i32> = herd.into_iter().map(|running| running.wait().code).collect();
+    assert!(codes.iter().all(|code| matches!(code, 7 | 200)), "{codes:?}");
+    assert_eq!(job.runs(), codes.iter().filter(|&&code| code == 7).count());
+    host.assert_free();
+}
+
+#[test]
+fn somebody_who_looks_makes_nobody_skip() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    host.run(&Job::exits(7)).assert_silent(7);
+    // What --status has while it reads; on a busy host it can have it for long.
+    let looker = File::open(host.file()).unwrap();
+    looker.try_lock_shared().unwrap();
+    let mut running = host.golock().set("VERBOSE", "yes").args(job.command()).spawn();
+    let mut looks = 0;
+    until("it has gone on asking for a while", || {
+        looks += 1;
+        assert!(!running.has_ended() && job.runs() == 0, "a lock that nobody holds was skipped");
+        looks > 20
+    });
+    drop(looker);
+    assert_eq!((running.wait().code, job.runs()), (7, 1));
+}
+
+#[test]
+fn a_killed_holder_frees_the_lock_and_takes_its_job_along() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    let holder = host.hold(&job);
+    let pid = fs::read_to_string(Path::new(job.command().last().unwrap()).join("ran")).unwrap();
+    assert!(is_alive(&pid));
+    holder.signal(Signal::KILL);
+    assert_eq!(holder.wait().code, -9);
+    until("the job is dead", || !is_alive(&pid));
+    host.assert_free();
+    host.run(&Job::exits(3)).assert_silent(3);
+}
+
+#[test]
+fn a_killed_holder_leaves_its_grace() {
+    let (host, job) = (Host::new(), Job::gated(7));
+    let holder = host.golock().set("GRACE", "1000").args(job.command()).spawn();
+    job.wait_running();
+    holder.signal(Signal::KILL);
+    holder.wait();
+    assert!((900..=1000).contains(&ttl(&host.status().1)));
+    host.run(&Job::exits(3)).assert_silent(200);
+}
+
+#[test]
+fn no_network_system_call_is_made() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    let trace = host.path("trace");
+    let strace = format!("exec strace -f -qq -e trace=network -o '{}' \"$0\" \"$@\"", trace.display());
+    let run = |golock: Golock| golock.prelude(&strace).run();
+    run(host.golock().args(job.command())).assert_silent(7);
+    let mut calls = fs::read_to_string(&trace).unwrap();
+    assert_eq!(run(host.golock().args(["--status"])).code, 0);
+    calls += &fs::read_to_string(&trace).unwrap();
+    // The pipe that signals come through is a pair of sockets, which no network has a part in.
+    let harmless = ["socketpair(AF_UNIX", "sendto(", "recvfrom(", "sendmsg(", "recvmsg("];
+    let foreign: Vec<&str> = calls
+        .lines()
+        .filter(|line| line.contains('('))
+        .filter(|line| !harmless.iter().any(|call| line.contains(call)) || line.contains("_INET"))
+        .collect();
+    assert!(foreign.is_empty() && calls.contains("socketpair(AF_UNIX"), "{calls}");
+}
