@@ -162,7 +162,7 @@ fn catch_signals() -> Result<Signals, Error> {
 
 fn open_store<'a>(config: &'a Config, signals: &'a Signals, story: Story) -> Result<Box<dyn Store + 'a>, Error> {
     Ok(match &config.local {
-        Some(folder) => Box::new(LocalStore::new(config, folder, story)?),
+        Some(folder) => Box::new(LocalStore::new(config, folder, signals, story)?),
         None => Box::new(RedisStore::new(config, signals, story)?),
     })
 }

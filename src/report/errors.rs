@@ -9,6 +9,7 @@ use crate::{Error, lock, resp};
 use std::fmt::{self, Display, Formatter};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -68,9 +69,11 @@ impl Display for config::Error {
 
 impl Display for LocalError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let shown = |path: &Path| Shown(path.as_os_str().as_bytes()).to_string();
         match self {
-            Self::Unsafe(path, why) => write!(f, "not safe for local locks: {} is {why}", path.display()),
-            Self::System(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
+            Self::Unsafe(path, why) => write!(f, "not safe for local locks: {} is {why}", shown(path)),
+            Self::Foreign(path) => write!(f, "{} is no lock; golock --reset deletes it", shown(path)),
+            Self::System(what, path, error) => write!(f, "cannot {what} {}: {error}", shown(path)),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Locks on this host alone: the kernel's lock (flock(2)) on a file, which is free again when its holder is gone, however
 //! it went. The file holds no more than the time before which the lock stays taken.
 
-use super::Store;
-use crate::clock::{Moment, unix_milliseconds};
+use super::{Store, folder};
+use crate::clock::{Moment, jittered, unix_milliseconds};
 use crate::config::Config;
 use crate::job::Keep;
 use crate::lock::{Holder, Released, Status, Token, Ttl, digest};
 use crate::report::{Event, Story};
+use crate::signals::{Cut, Heed, Signals};
 use rustix::fs::OFlags;
-use rustix::process::geteuid;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +19,12 @@ use std::time::Duration;
 /// longer is told apart by its hash.
 const NAME_LIMIT: usize = 200;
 
-/// How often a file is opened and tried again when somebody else looks at it, or deletes it, at the same moment.
-const ROUNDS: u32 = 100;
+/// How often a file is tried again when somebody else looks at it, or deletes it, at the same moment, and the pause
+/// after each: together about ten seconds, in which whoever only looks is done even on a busy host.
+const ROUNDS: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// The most that a lock's file holds.
+/// The most that the file of a lock holds.
 const CONTENT_LIMIT: u64 = 64;
 
 /// Why a local lock cannot be used.
@@ -30,6 +32,8 @@ const CONTENT_LIMIT: u64 = 64;
 pub enum Error {
     /// Somebody else could tamper with this folder.
     Unsafe(PathBuf, &'static str),
+    /// This is no file of a lock.
+    Foreign(PathBuf),
     /// The system did not do what is named to this file.
     System(&'static str, PathBuf, io::Error),
 }
@@ -37,7 +41,9 @@ pub enum Error {
 /// A lock in a file.
 pub struct LocalStore<'a> {
     config: &'a Config,
+    signals: &'a Signals,
     story: Story,
+    folder: PathBuf,
     path: PathBuf,
     token: Token,
     held: Option<File>,
@@ -46,15 +52,17 @@ pub struct LocalStore<'a> {
 }
 
 impl<'a> LocalStore<'a> {
-    /// The lock that `config` names, in the folder `folder`, which is made if it is not there.
+    /// The lock that `config` names, in the folder `folder`.
     ///
     /// # Errors
-    /// When there is no folder, or none that is safe.
-    pub fn new(config: &'a Config, folder: &Path, story: Story) -> Result<Self, crate::Error> {
-        secure(folder).map_err(crate::Error::Local)?;
+    /// When the folder is not safe.
+    pub fn new(config: &'a Config, folder: &Path, signals: &'a Signals, story: Story) -> Result<Self, crate::Error> {
+        let system = |error| Error::System("look at", folder.to_owned(), error);
+        let folder = folder::plain(folder).map_err(system).map_err(crate::Error::Local)?;
+        folder::secure(&folder).map_err(crate::Error::Local)?;
         let path = folder.join(file_name(&config.name));
         let (token, now) = (Token::random(), Moment::now());
-        Ok(Self { config, story, path, token, held: None, hold_end: now, grace_end: now })
+        Ok(Self { config, signals, story, folder, path, token, held: None, hold_end: now, grace_end: now })
     }
 
     fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> crate::Error {
@@ -63,31 +71,63 @@ impl<'a> LocalStore<'a> {
     }
 
     /// Takes the kernel's lock; none if another has it.
-    fn seize(&self) -> io::Result<Option<File>> {
+    fn seize(&self) -> Result<Option<File>, crate::Error> {
         for _ in 0..ROUNDS {
-            let file = open(&self.path, true)?;
+            let file = self.open(true)?;
             match file.try_lock() {
                 // A reset may have deleted the file between opening and locking it.
                 Ok(()) if is_at(&file, &self.path) => return Ok(Some(file)),
+                Ok(()) => continue,
+                Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            match file.try_lock_shared() {
                 Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => match file.try_lock_shared() {
-                    // Nobody holds it: somebody only looks at it.
-                    Ok(()) => {}
-                    Err(TryLockError::Error(error)) => return Err(error),
-                    Err(TryLockError::WouldBlock) => return Ok(None),
-                },
+                Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+            }
+            // Nobody holds it: somebody only looks at it, and so did we until here.
+            drop(file);
+            if self.signals.wait(None, Some(Moment::after(jittered(PAUSE))), Heed::Stops) == Err(Cut::Signal) {
+                return Err(self
+                    .signals
+                    .take()
+                    .map_or(crate::Error::Held(self.config.skip_exit), crate::Error::Stopped));
             }
         }
-        Ok(None)
+        Err(self.failed("lock")(ErrorKind::TimedOut.into()))
+    }
+
+    /// Opens the lock's file. That never waits, and follows no symbolic link.
+    fn open(&self, create: bool) -> Result<File, crate::Error> {
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(create).create(create).mode(0o600).custom_flags(flags).open(&self.path);
+        let file = opened.map_err(self.failed("open"))?;
+        if file.metadata().is_ok_and(|found| found.is_file()) { Ok(file) } else { Err(self.foreign()) }
+    }
+
+    fn foreign(&self) -> crate::Error {
+        crate::Error::Local(Error::Foreign(self.path.clone()))
+    }
+
+    /// What is left of the grace that `file` notes.
+    fn grace_left(&self, file: &File) -> Result<Option<Duration>, crate::Error> {
+        let mut text = String::new();
+        // What is no text is no lock either.
+        let read = file.take(CONTENT_LIMIT + 1).read_to_string(&mut text);
+        match read {
+            Err(error) if error.kind() != ErrorKind::InvalidData => Err(self.failed("read")(error)),
+            read => read.ok().and_then(|_| grace_of(&text).ok()).ok_or_else(|| self.foreign()),
+        }
     }
 
     /// Writes how long the lock stays taken at least, from now; survives our end, whatever it is.
-    fn note(&self, mut file: &File) -> io::Result<()> {
+    fn note(&self, file: &File) -> io::Result<()> {
         let grace = self.grace().as_millis();
         let until = u128::from(unix_milliseconds()) + grace;
         file.set_len(0)?;
-        if grace > 0 { file.write_all(format!("{until} {grace}\n").as_bytes()) } else { Ok(()) }
+        if grace > 0 { file.write_all_at(format!("{until} {grace}\n").as_bytes(), 0) } else { Ok(()) }
     }
 
     fn grace(&self) -> Duration {
@@ -97,14 +137,13 @@ impl<'a> LocalStore<'a> {
 
 impl Store for LocalStore<'_> {
     fn acquire(&mut self) -> Result<bool, crate::Error> {
-        let Some(file) = self.seize().map_err(self.failed("lock"))? else {
+        folder::make(&self.folder).map_err(crate::Error::Local)?;
+        let seized = self.seize()?;
+        let graced = seized.as_ref().map_or(Ok(None), |file| self.grace_left(file))?;
+        let Some(file) = seized.filter(|_| graced.is_none()) else {
             self.story.tell(&Event::Held(self.token.as_bytes()));
             return Ok(false);
         };
-        if grace_left(&file).map_err(self.failed("read"))?.is_some() {
-            self.story.tell(&Event::Held(self.token.as_bytes()));
-            return Ok(false);
-        }
         self.note(&file).map_err(self.failed("write"))?;
         self.story.tell(&Event::Acquired(self.config.release));
         self.hold_end = Moment::after(self.config.release);
@@ -138,7 +177,9 @@ impl Store for LocalStore<'_> {
     }
 
     fn release(&mut self) {
-        let released = match (self.held.take(), self.grace_end.remaining()) {
+        // A reset may have deleted the file, and another may hold the next one.
+        let held = self.held.take().filter(|file| is_at(file, &self.path));
+        let released = match (held, self.grace_end.remaining()) {
             (None, _) => Released::Lost,
             (Some(_), None) => Released::Free,
             (Some(_), Some(grace)) => Released::InGrace(grace),
@@ -154,13 +195,15 @@ impl Store for LocalStore<'_> {
     }
 
     fn status(&mut self) -> Result<Status, crate::Error> {
-        let file = match open(&self.path, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Status::Free),
-            opened => opened.map_err(self.failed("open"))?,
+        let file = match self.open(false) {
+            Err(crate::Error::Local(Error::System(_, _, error))) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Status::Free);
+            }
+            opened => opened?,
         };
         match file.try_lock_shared() {
             Ok(()) => {
-                let grace = grace_left(&file).map_err(self.failed("read"))?;
+                let grace = self.grace_left(&file)?;
                 Ok(grace.map_or(Status::Free, |left| Status::Held(Ttl::Seconds(left.as_secs()), Holder::Golock)))
             }
             // As long as its holder lives, at most for RELEASE, which is the holder's to know.
@@ -192,53 +235,25 @@ impl Keep for LocalStore<'_> {
     fn expire(&mut self) {}
 }
 
-/// Makes `folder` for us alone, or refuses one that another user could use against us.
-fn secure(folder: &Path) -> Result<(), Error> {
-    let failed = |what| move |error| Error::System(what, folder.to_owned(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make"))?;
-    let found = folder.symlink_metadata().map_err(failed("look at"))?;
-    if found.file_type().is_symlink() {
-        return Err(Error::Unsafe(folder.to_owned(), "a symbolic link"));
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Err(Error::Unsafe(folder.to_owned(), "another user's"));
-    }
-    if found.mode() & 0o022 != 0 {
-        return Err(Error::Unsafe(folder.to_owned(), "writable by others"));
-    }
-    // Who may write to a folder above it may put another in its place, unless the sticky bit forbids it.
-    let real = folder.canonicalize().map_err(failed("look at"))?;
-    let exposed = |path: &&Path| path.metadata().is_ok_and(|found| found.mode() & 0o1002 == 0o002);
-    match real.ancestors().skip(1).find(exposed) {
-        Some(above) => Err(Error::Unsafe(above.to_owned(), "writable by everybody")),
-        None => Ok(()),
-    }
-}
-
-fn open(path: &Path, create: bool) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    OpenOptions::new().read(true).write(create).create(create).mode(0o600).custom_flags(flags).open(path)
-}
-
 /// Whether `file` is the one that stands at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
 }
 
-/// What is left of the grace that `file` notes. A clock that was set back by more than the grace ends it.
-fn grace_left(mut file: &File) -> io::Result<Option<Duration>> {
-    let mut text = String::new();
-    file.rewind()?;
-    if file.take(CONTENT_LIMIT).read_to_string(&mut text).is_err() {
-        return Ok(None);
+/// What is left of the grace in `text`; nothing if this is no lock's. A crash leaves any part of one, or zeros instead.
+/// A clock that was set back by more than the grace ends it.
+fn grace_of(text: &str) -> Result<Option<Duration>, ()> {
+    let ours = |byte| matches!(byte, b'0'..=b'9' | b' ' | b'\n' | 0);
+    if text.len() > CONTENT_LIMIT.try_into().unwrap_or(usize::MAX) || !text.bytes().all(ours) {
+        return Err(());
     }
-    let parts =
-        text.trim_end().split_once(' ').and_then(|(until, grace)| Some((until.parse().ok()?, grace.parse().ok()?)));
-    let left = parts.map_or(0, |(until, grace): (u64, u64)| {
-        Some(until.saturating_sub(unix_milliseconds())).filter(|left| *left <= grace).unwrap_or(0)
+    let parts = text.strip_suffix('\n').and_then(|line| line.split_once(' '));
+    let left = parts.and_then(|(until, grace)| {
+        let (until, grace): (u128, u128) = (until.parse().ok()?, grace.parse().ok()?);
+        until.checked_sub(unix_milliseconds().into()).filter(|left| *left > 0 && *left <= grace)
     });
-    Ok(Some(Duration::from_millis(left)).filter(|left| !left.is_zero()))
+    Ok(left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))))
 }
 
 /// The name of the lock's file: the lock's name, percent-encoded but for letters, digits, `-`, `_` and inner dots.
@@ -275,17 +290,20 @@ mod tests {
 
     #[test]
     fn the_grace_ends_also_when_the_clock_is_set_back() {
-        let file = |text: &str| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-            file
-        };
         let now = unix_milliseconds();
-        assert!(grace_left(&file(&format!("{} 40000\n", now + 30_000))).unwrap().is_some());
-        assert_eq!(grace_left(&file(&format!("{} 40000\n", now + 50_000))).unwrap(), None);
-        assert_eq!(grace_left(&file(&format!("{} 40000\n", now - 1))).unwrap(), None);
-        for nonsense in ["", "x", "1", "x y", "9999999999999999999999 1"] {
-            assert_eq!(grace_left(&file(nonsense)).unwrap(), None);
+        assert!(grace_of(&format!("{} 40000\n", now + 30_000)).unwrap().is_some());
+        for over in [format!("{} 40000\n", now + 50_000), format!("{} 40000\n", now - 1)] {
+            assert_eq!(grace_of(&over), Ok(None));
+        }
+    }
+
+    #[test]
+    fn parts_of_a_lock_are_free_and_anything_else_is_none() {
+        for part in ["", "1", "4102444800000", "4102444800000 41024448", "\0\0\0\0", " \n"] {
+            assert_eq!(grace_of(part), Ok(None));
+        }
+        for foreign in ["x", "1 x\n", "-1 1\n", "{}", &"1".repeat(65)] {
+            assert_eq!(grace_of(foreign), Err(()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where a lock is kept: in Redis, or on this host alone. The pipeline asks either the same way.
 
+mod folder;
 mod local;
 mod redis;
 

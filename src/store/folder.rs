@@ -1,0 +1,49 @@
+//! The folder of the local locks. Nobody but we and root may be able to put another in its place, because two jobs that
+//! look for their lock in two folders run at the same time.
+
+use super::local::Error;
+use rustix::process::geteuid;
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The path of `folder` from the root on. A slash or a dot at its end would hide that it is a symbolic link.
+pub(super) fn plain(folder: &Path) -> io::Result<PathBuf> {
+    Ok(std::path::absolute(folder)?.components().collect())
+}
+
+/// Makes `folder` for us alone, if it is not there.
+pub(super) fn make(folder: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Error::System("make", folder.to_owned(), error))?;
+    secure(folder)
+}
+
+/// Refuses a `folder` that another user could use against us. What is not there yet is judged by what it is made in.
+pub(super) fn secure(folder: &Path) -> Result<(), Error> {
+    if let Ok(found) = folder.symlink_metadata() {
+        let refused = |why| Err(Error::Unsafe(folder.to_owned(), why));
+        match found.mode() {
+            _ if found.file_type().is_symlink() => return refused("a symbolic link"),
+            _ if found.uid() != geteuid().as_raw() => return refused("another user's"),
+            mode if mode & 0o022 != 0 => return refused("writable by others"),
+            _ => {}
+        }
+    }
+    let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
+    let real = there.canonicalize().map_err(|error| Error::System("look at", there.to_owned(), error))?;
+    there.ancestors().chain(real.ancestors()).try_for_each(trust)
+}
+
+/// Refuses a folder, or a symbolic link, on the way to ours that its owner could replace by another, or that anybody
+/// could; the sticky bit forbids that.
+fn trust(path: &Path) -> Result<(), Error> {
+    let found = path.symlink_metadata().map_err(|error| Error::System("look at", path.to_owned(), error))?;
+    let open = |found: &Metadata| !found.file_type().is_symlink() && found.mode() & 0o1002 == 0o002;
+    match found.uid() {
+        uid if uid != 0 && uid != geteuid().as_raw() => Err(Error::Unsafe(path.to_owned(), "another user's")),
+        _ if open(&found) => Err(Error::Unsafe(path.to_owned(), "writable by everybody")),
+        _ => Ok(()),
+    }
+}
