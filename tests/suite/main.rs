@@ -7,12 +7,16 @@ mod cronlock;
 #[cfg(target_os = "linux")]
 mod dispositions;
 mod docs;
+mod examples;
 mod find;
 mod herd;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod idle;
 mod job;
+mod local;
+mod local_hostile;
+mod local_races;
 mod lost_locks;
 mod lost_replies;
 mod messages;
