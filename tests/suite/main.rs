@@ -16,6 +16,7 @@ mod idle;
 mod job;
 mod local;
 mod local_hostile;
+#[cfg(target_os = "linux")]
 mod local_races;
 mod lost_locks;
 mod lost_replies;
