@@ -18,7 +18,7 @@ const DEFAULT_FILE: &str = "/etc/cronlock.conf";
 pub(super) const FILE_LIMIT: u64 = 64 * 1024;
 
 /// What OpenSSL and Go take for a file of CAs, and where a user's files belong.
-const HONOURED: [&str; 3] = ["SSL_CERT_FILE", "XDG_RUNTIME_DIR", "HOME"];
+const HONOURED: [&str; 2] = ["SSL_CERT_FILE", "HOME"];
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]

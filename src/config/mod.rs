@@ -211,11 +211,11 @@ fn local_folder(given: &Given) -> Result<Option<PathBuf>, Error> {
     if given.optional(Id::Lease, LEAST_LEASE)?.is_some() {
         return Err(Error::Conflict(Id::Local, Id::Lease));
     }
-    let below = |variable: &str, folder: &str| given.variable(variable).map(|parent| Path::new(parent).join(folder));
     let found = match given.path(Id::LocalDir) {
         Some(folder) => Some(folder),
         None if geteuid().is_root() => Some("/run/golock".into()),
-        None => below("XDG_RUNTIME_DIR", "golock").or_else(|| below("HOME", ".local/state/golock")),
+        // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
+        None => given.variable("HOME").map(|home| Path::new(home).join(".local/state/golock")),
     };
     found.map(Some).ok_or(Error::Needs(Id::Local, Id::LocalDir))
 }

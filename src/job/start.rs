@@ -13,6 +13,9 @@ const SHELL: &str = "/bin/sh";
 /// `ENOEXEC` of execve(2): not in a format that the kernel runs.
 const ENOEXEC: i32 = 8;
 
+/// `ENOENT` of execve(2): no such file.
+const ENOENT: i32 = 2;
+
 /// This program, even if its file was replaced meanwhile.
 const OURSELVES: &str = "/proc/self/exe";
 
@@ -45,8 +48,8 @@ pub fn start(program: &Path, command: &[OsString], name: &[u8], token: &[u8], bo
     let mut first = Command::new(OURSELVES);
     first.arg(stage::MARK).arg(getpid().as_raw_nonzero().to_string()).arg(program).args(command);
     match spawn(&mut first) {
-        // Without a /proc there is no way to bind it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => run_as(program, command, spawn),
+        // Without a /proc, or in an emulator that the kernel does not know, there is no way to bind it.
+        Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC)) => run_as(program, command, spawn),
         done => done,
     }
 }
