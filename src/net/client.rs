@@ -176,6 +176,10 @@ impl<'a> Client<'a> {
                 let words = redact(&words, password);
                 Err(obstacle(&words, self.server()).unwrap_or(Failure::Refused(what, words)))
             }
+            // TLS has shown itself, and on a Unix socket there is none.
+            Err(Failure::Silent(failure)) if self.tls.is_some() || matches!(self.server(), Endpoint::Unix(_)) => {
+                Err(*failure)
+            }
             Err(failure) => Err(failure),
         }
     }

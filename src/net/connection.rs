@@ -2,7 +2,7 @@ use super::dial::Socket;
 use super::{Failure, tls};
 use crate::resp::{Parsed, Reply, parse};
 use crate::signals::Patience;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
@@ -23,15 +23,19 @@ impl<'a> Wire<'a> for Socket<'a> {
 }
 
 /// A connection on which nothing has failed so far.
-pub(super) struct Connection<'a>(Box<dyn Wire<'a> + 'a>);
+pub(super) struct Connection<'a> {
+    wire: Box<dyn Wire<'a> + 'a>,
+    /// Whether anything has come.
+    answered: bool,
+}
 
 impl<'a> Connection<'a> {
     pub(super) fn new(wire: Box<dyn Wire<'a> + 'a>) -> Self {
-        Self(wire)
+        Self { wire, answered: false }
     }
 
     pub(super) fn close(mut self) {
-        self.0.close();
+        self.wire.close();
     }
 
     /// Sends `request` and reads `count` replies. Gives itself back with them: whoever has a connection has one whose
@@ -42,16 +46,17 @@ impl<'a> Connection<'a> {
         count: usize,
         patience: Patience<'a>,
     ) -> Result<(Self, Vec<Reply>), Failure> {
-        self.0.socket().patience = patience;
+        self.wire.socket().patience = patience;
         let mut replies = Vec::with_capacity(count);
-        let sent = self.0.write_all(request).map_err(tls::failure);
+        let sent = self.wire.write_all(request).map_err(tls::failure);
         match self.receive(count, &mut replies).and(sent) {
             Ok(()) => Ok((self, replies)),
             Err(failure) => {
-                self.0.socket().abort();
+                self.wire.socket().abort();
                 // A server that turns us away says so and hangs up, at times before it has read what we sent.
                 Err(match replies.pop() {
                     Some(Reply::Error(words)) => Failure::Refused("the connection", words),
+                    None if !self.answered && is_hangup(&failure) => Failure::Silent(Box::new(failure)),
                     _ => failure,
                 })
             }
@@ -74,12 +79,21 @@ impl<'a> Connection<'a> {
 
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
         let mut chunk = [0; CHUNK];
-        match self.0.read(&mut chunk).map_err(tls::failure)? {
+        match self.wire.read(&mut chunk).map_err(tls::failure)? {
             0 => Err(Failure::Closed),
             count => {
+                self.answered = true;
                 buffer.extend_from_slice(&chunk[..count]);
                 Ok(())
             }
         }
+    }
+}
+
+fn is_hangup(failure: &Failure) -> bool {
+    match failure {
+        Failure::Closed => true,
+        Failure::Io(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+        _ => false,
     }
 }

@@ -6,7 +6,7 @@ use crate::signals::Patience;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -128,10 +128,16 @@ impl Read for Socket<'_> {
 
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// A flight of TLS leaves as one. A server hangs up at the first record that it refuses; to write the next would
+    /// fail, and its reason, which has come by then, would not be read.
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             // Nearly always there is room: the deadline is looked at without asking the kernel first.
             self.patience.check()?;
-            match rustix::io::write(&self.fd, bytes) {
+            match rustix::io::writev(&self.fd, pieces) {
                 Err(Errno::AGAIN) => self.patience.wait(&self.fd, PollFlags::OUT)?,
                 Err(Errno::INTR) => {}
                 done => return Ok(done?),

@@ -59,6 +59,8 @@ pub enum Failure {
     Io(io::Error),
     /// The server closed the connection before it had replied.
     Closed,
+    /// The server hung up on a connection without TLS, of which it had not answered a single byte.
+    Silent(Box<Failure>),
     /// What failed, failed before the server had shown that it speaks TLS at all.
     NoHandshake(Box<Failure>),
     /// No certificate can hold the server's name.

@@ -6,10 +6,13 @@ use super::{Failure, Identity, Trust};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +22,16 @@ const SESSIONS: usize = 2;
 
 /// The most that is read of a PEM file; the certificates that a distribution trusts take 250 KB.
 const PEM_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Alerts about bytes that were lost on the way, and about the server's own troubles.
+const PASSING: [AlertDescription; 6] = [
+    AlertDescription::UnexpectedMessage,
+    AlertDescription::BadRecordMac,
+    AlertDescription::RecordOverflow,
+    AlertDescription::DecodeError,
+    AlertDescription::InternalError,
+    AlertDescription::UserCanceled,
+];
 
 /// Why TLS failed.
 pub use rustls::Error;
@@ -51,9 +64,8 @@ impl Tls {
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(Identity { chain, key }) => {
-                let certificates = certificates(chain)?;
-                let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
-                    .map_err(|_| SetupError::BadPem(key.clone(), 0, "unencrypted private key"))?;
+                let certificates = sections(chain, "certificate")?;
+                let secret = sections::<PrivateKeyDer<'_>>(key, "unencrypted private key")?.swap_remove(0);
                 builder
                     .with_client_auth_cert(certificates, secret)
                     .map_err(|error| SetupError::BadIdentity(chain.clone(), key.clone(), error))?
@@ -104,7 +116,11 @@ pub(super) fn failure(error: io::Error) -> Failure {
 
 /// Whether the server would fail the same way again: it is not trusted, or does not trust us, or speaks another TLS.
 pub(super) fn is_final(error: &Error) -> bool {
-    matches!(error, Error::InvalidCertificate(_) | Error::AlertReceived(_) | Error::PeerIncompatible(_))
+    match error {
+        Error::InvalidCertificate(_) | Error::PeerIncompatible(_) => true,
+        Error::AlertReceived(alert) => !PASSING.contains(alert),
+        _ => false,
+    }
 }
 
 /// The judge of the server's certificate.
@@ -113,7 +129,7 @@ fn verifier(trust: &Trust, algorithms: WebPkiSupportedAlgorithms) -> Result<Veri
         Trust::Anyone => (None, Vec::new()),
         Trust::BuiltIn => (Some(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()), Vec::new()),
         Trust::File(path) => {
-            let own = certificates(path)?;
+            let own = sections(path, "certificate")?;
             let mut roots = RootCertStore::empty();
             if roots.add_parsable_certificates(own.iter().cloned()).0 == 0 {
                 return Err(SetupError::BadPem(path.clone(), 0, "usable certificate"));
@@ -128,21 +144,22 @@ fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
     crate::config::read_limited(path, PEM_LIMIT).map_err(|error| SetupError::Unreadable(path.to_owned(), error))
 }
 
-/// All certificates of a PEM file; at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+/// All sections of a PEM file that hold `what`; at least one.
+fn sections<T: PemObject>(path: &Path, what: &'static str) -> Result<Vec<T>, SetupError> {
     let text = read(path)?;
-    let bad = |line| SetupError::BadPem(path.to_owned(), line, "certificate");
-    let mut found = Vec::new();
-    for item in CertificateDer::pem_slice_iter(&text) {
-        found.push(item.map_err(|_: pem::Error| bad(line_of_section(&text, found.len())))?);
+    let bad = |line| SetupError::BadPem(path.to_owned(), line, what);
+    let (mut sections, mut found) = (T::pem_slice_iter(&text), Vec::new());
+    while let Some(section) = sections.next() {
+        let done = text.len() - sections.remainder().len();
+        found.push(section.map_err(|_| bad(last_section(&text[..done])))?);
     }
     if found.is_empty() { Err(bad(0)) } else { Ok(found) }
 }
 
-/// The number of the line on which certificate number `index` (from 0) begins.
-fn line_of_section(text: &[u8], index: usize) -> usize {
-    let mut lines = (1..).zip(text.split(|&byte| byte == b'\n'));
-    lines.by_ref().filter(|(_, line)| line.starts_with(b"-----BEGIN")).nth(index).map_or(0, |(number, _)| number)
+/// The number of the line on which the last section of `text` begins.
+fn last_section(text: &[u8]) -> usize {
+    let lines = (1..).zip(text.split(|&byte| byte == b'\n'));
+    lines.filter(|(_, line)| line.starts_with(b"-----BEGIN")).last().map_or(0, |(number, _)| number)
 }
 
 /// The usual rules, and one more: a certificate that stands itself in the file of trusted ones is trusted, for the

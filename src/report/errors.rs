@@ -111,6 +111,7 @@ impl Display for Failure {
             Self::Io(error) if error.kind() == ErrorKind::TimedOut => write!(f, "no answer in time"),
             Self::Io(error) => write!(f, "connection lost: {error}"),
             Self::Closed => write!(f, "connection closed without an answer"),
+            Self::Silent(failure) => write!(f, "{failure}; is it a port with TLS?"),
             Self::NoHandshake(failure) => write!(f, "{failure} in the TLS handshake; is it a port without TLS?"),
             Self::BadServerName => write!(f, "no certificate can hold this name"),
             Self::Tls(error) => tls::explain(error, f),
@@ -194,6 +195,10 @@ mod tls {
             }
             CertificateError::NotValidForNameContext { presented, .. } => {
                 write!(f, "is for another name: {}", presented.join(", "))
+            }
+            CertificateError::BadSignature => f.write_str("is not of the trusted CA, but of one with the same name"),
+            CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
+                f.write_str("is not trusted: it is that of a CA, or self-signed")
             }
             CertificateError::Other(error) => write!(f, "is not acceptable: {error}"),
             other => write!(f, "is not acceptable: {other}"),

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod cluster;
 mod cronlock;
 #[cfg(target_os = "linux")]
 mod dispositions;
 mod docs;
 mod examples;
+mod failover;
 mod find;
 mod herd;
 mod hostile;
@@ -22,6 +24,8 @@ mod lost_locks;
 mod lost_replies;
 mod messages;
 mod mistakes;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod outage;
 mod passing;
 mod passwords;
@@ -34,4 +38,8 @@ mod signals;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(feature = "tls")]
+mod tls;
+mod troubles;
+mod users;
 mod wire;

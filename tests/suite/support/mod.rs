@@ -1,6 +1,9 @@
 //! What the tests stand on: servers, proxies, the binary, its jobs, and bounded waiting.
 
 pub(crate) mod cases;
+pub(crate) mod cluster;
+pub(crate) mod forward;
+pub(crate) mod full;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
@@ -9,6 +12,8 @@ pub(crate) mod redis;
 pub(crate) mod resp;
 pub(crate) mod scene;
 pub(crate) mod scripted;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use self::cases::each;

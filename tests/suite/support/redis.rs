@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::wait::{WATCHDOG, until};
 
 /// The tests' own way in, which stays open whatever password or access rules a test sets for golock.
-const ADMIN: [&str; 7] = ["--user", "admin", "on", "nopass", "~*", "&*", "+@all"];
+const ADMIN: [&str; 6] = ["--user", "admin", "on", "nopass", "~*", "+@all"];
 
 /// What a restarted server remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) struct Server {
     port: u16,
     dir: TempDir,
     args: Vec<String>,
+    tls: bool,
     // Connections of the tests themselves, which `connections_received` leaves out.
     own: AtomicU64,
 }
@@ -43,11 +44,25 @@ impl Server {
     /// Starts a server that saves nothing by itself; `extra_args` follow on its command line.
     #[track_caller]
     pub(crate) fn start(extra_args: &[&str]) -> Self {
+        Self::start_on(false, extra_args)
+    }
+
+    /// Starts one that speaks only TLS on its port. It is always the system's own redis-server, because the binaries
+    /// that `GOLOCK_REDIS_SERVER` names are often built without TLS.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub(crate) fn start_tls(extra_args: &[&str]) -> Self {
+        Self::start_on(true, extra_args)
+    }
+
+    #[track_caller]
+    fn start_on(tls: bool, extra_args: &[&str]) -> Self {
         let mut server = Self {
             child: Mutex::default(),
             port: 0,
             dir: TempDir::new().unwrap(),
             args: extra_args.iter().copied().map(String::from).collect(),
+            tls,
             own: AtomicU64::new(0),
         };
         // Between the look for a free port and the server's bind, the port can be taken.
@@ -203,9 +218,13 @@ impl Server {
     }
 
     fn spawn(&self) -> Child {
-        let program = env::var_os("GOLOCK_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server"));
+        let named = env::var_os("GOLOCK_REDIS_SERVER").filter(|_| !self.tls);
+        let program = named.unwrap_or_else(|| OsString::from("redis-server"));
+        let port = self.port.to_string();
+        let listen: &[&str] = if self.tls { &["--port", "0", "--tls-port", &port] } else { &["--port", &port] };
         let spawned = Command::new(&program)
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"])
+            .args(listen)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(ADMIN)
             .arg("--dir")
             .arg(self.dir.path())

@@ -1,0 +1,7 @@
+//! TLS, to real servers and to such as no Redis would be.
+
+mod faults;
+mod files;
+mod ports;
+mod sessions;
+mod trust;

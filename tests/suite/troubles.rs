@@ -1,0 +1,228 @@
+//! Trouble that passes, and servers that send golock elsewhere: as long as the budget lasts, the job runs once, its exit
+//! code comes back, and the lock ends released.
+
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use crate::support::forward::forward;
+use crate::support::scripted::{read_commands, send};
+use crate::support::{Golock, Job, Proxy, Scene, Scripted, Server, each, until};
+
+const TROUBLES: &[&str] = &[
+    "ASK 3999 127.0.0.1:1",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN Hash slot not served",
+    "CLUSTERDOWN The cluster is down",
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "READONLY You can't write against a read only replica.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "ERR max number of clients reached",
+    "ERR max number of clients + cluster connections reached",
+];
+
+/// What a script says of them: Redis 7, and Redis up to 6.
+const SCRIPT_TROUBLES: &[&str] = &[
+    "READONLY You can't write against a read only replica. script: 1b2c, on @user_script:1.",
+    "ERR Error running script (call to f_1b2c): @user_script:1: @user_script: 1: -READONLY You can't write against a \
+     read only replica.",
+];
+
+/// Answers every command of a client with this error.
+fn refuse(stream: &TcpStream, words: &str) {
+    for _ in read_commands(stream, 1) {
+        send(stream, format!("-{words}\r\n"));
+    }
+}
+
+/// In front of the server on `port`, one that has this trouble for `times` connections from the one of index `first` on.
+fn troubled(port: u16, words: &'static str, first: usize, times: usize) -> Scripted {
+    Scripted::start(
+        move |index, stream| {
+            if (first..first + times).contains(&index) { refuse(stream, words) } else { forward(stream, port) }
+        },
+    )
+}
+
+fn twice<C: Copy>(cases: impl Iterator<Item = C>) -> Vec<(C, usize)> {
+    cases.flat_map(|case| [(case, 1), (case, 2)]).collect()
+}
+
+/// golock as in the scene, but by way of the server on this port, and with two reconnects.
+fn by_way_of(scene: &Scene<'_>, port: u16) -> Golock {
+    scene.golock().set("PORT", port.to_string()).set("RECONNECT_ATTEMPTS", "2")
+}
+
+#[test]
+fn trouble_before_the_job_costs_no_run() {
+    let server = Server::start(&[]);
+    each(&twice(TROUBLES.iter()), |&(words, times)| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let troubled = troubled(server.port(), words, 0, times);
+        by_way_of(&scene, troubled.port()).run().assert_silent(7);
+        scene.assert_released();
+        assert_eq!(troubled.connections(), times + 2);
+    });
+}
+
+#[test]
+fn trouble_at_the_release_leaves_no_lock() {
+    let server = Server::start(&[]);
+    each(&twice(TROUBLES.iter().chain(SCRIPT_TROUBLES)), |&(words, times)| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let troubled = troubled(server.port(), words, 1, times);
+        by_way_of(&scene, troubled.port()).run().assert_silent(7);
+        scene.assert_released();
+        assert_eq!(troubled.connections(), times + 2);
+    });
+}
+
+#[test]
+fn trouble_that_outlasts_the_budget_at_the_release_is_told_with_the_code_of_the_job() {
+    let server = Server::start(&[]);
+    each(TROUBLES, |words| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let troubled = troubled(server.port(), words, 1, usize::MAX - 1);
+        by_way_of(&scene, troubled.port()).run().assert_one_line(7, &[&scene.name(), words]);
+        assert_eq!((scene.job.runs(), troubled.connections()), (1, 4));
+        assert!(server.pttl(&scene.name()) > 0);
+    });
+}
+
+#[test]
+fn real_trouble_passes_as_well() {
+    let troubles: [(&[&str], &[&str], &str); 2] = [
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+            "NOREPLICAS",
+        ),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "READONLY"),
+    ];
+    each(&troubles, |(spoil, mend, words)| {
+        let server = Server::start(&[]);
+        let scene = Scene::new(&server, Job::exits(7));
+        server.query::<()>(spoil);
+        let running = patient(&scene).spawn();
+        until("golock meets trouble", || told(&scene, words) >= 2);
+        server.query::<()>(mend);
+        running.wait().assert_silent(7);
+        scene.assert_released();
+    });
+}
+
+#[test]
+fn a_place_in_a_full_redis_is_waited_for() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    let places = server.fill();
+    let running = patient(&scene).spawn();
+    until("golock is turned away", || told(&scene, "ERR max number of clients reached") >= 2);
+    places.free();
+    running.wait().assert_silent(7);
+    scene.assert_released();
+}
+
+/// golock with a budget that outlasts any trouble.
+fn patient(scene: &Scene<'_>) -> Golock {
+    scene.golock().set("RECONNECT_ATTEMPTS", "50").set("RECONNECT_BACKOFF", "1")
+}
+
+/// How many connections had an answer that begins with this error.
+fn told(scene: &Scene<'_>, words: &str) -> usize {
+    let error = format!("-{words}");
+    scene.proxy.records().iter().filter(|record| record.reply.starts_with(error.as_bytes())).count()
+}
+
+/// A server that sends everybody to `place`.
+fn elsewhere(place: String) -> Scripted {
+    Scripted::start(move |_, stream| refuse(stream, &format!("MOVED 3999 {place}")))
+}
+
+#[test]
+fn a_redirection_can_name_a_host_in_any_way() {
+    let server = Server::start(&[]);
+    each(&["127.0.0.1", "localhost", "", "?"], |host| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let first = elsewhere(format!("{host}:{}", scene.proxy.port()));
+        by_way_of(&scene, first.port()).run().assert_silent(7);
+        scene.assert_released();
+        assert_eq!(scene.proxy.connections(), 2);
+    });
+}
+
+#[test]
+fn a_node_that_is_gone_at_the_release_is_asked_for_again() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::gated(7));
+    let (port, node) = (server.port(), Proxy::start(server.port()));
+    let moved = format!("MOVED 3999 127.0.0.1:{}", node.port());
+    let first =
+        Scripted::start(move |index, stream| if index == 0 { refuse(stream, &moved) } else { forward(stream, port) });
+    let running = by_way_of(&scene, first.port()).spawn();
+    scene.job.wait_running();
+    assert_eq!((first.connections(), node.connections()), (1, 1));
+    drop(node);
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    scene.assert_released();
+}
+
+#[test]
+fn a_redirection_can_name_an_address_of_ipv6() {
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        eprintln!("not tested: this host has no IPv6");
+        return;
+    };
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    let first = elsewhere(format!("::1:{}", listener.local_addr().unwrap().port()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for stream in listener.incoming().take(2) {
+                forward(&stream.unwrap(), server.port());
+            }
+        });
+        by_way_of(&scene, first.port()).run().assert_silent(7);
+    });
+    scene.assert_released();
+}
+
+#[test]
+fn five_redirections_are_followed_and_more_are_not() {
+    let server = Server::start(&[]);
+    each(&[5, 6], |&hops| {
+        let scene = Scene::new(&server, Job::exits(7));
+        let mut chain = vec![elsewhere(format!("127.0.0.1:{}", scene.proxy.port()))];
+        while chain.len() < hops {
+            chain.push(elsewhere(format!("127.0.0.1:{}", chain[chain.len() - 1].port())));
+        }
+        let done = by_way_of(&scene, chain[hops - 1].port()).set("RECONNECT_ATTEMPTS", "0").run();
+        if hops == 5 {
+            done.assert_silent(7);
+            scene.assert_released();
+        } else {
+            done.assert_one_line(201, &[&scene.name(), "redirected"]);
+            scene.assert_not_run();
+        }
+    });
+}
+
+#[test]
+fn two_servers_that_send_golock_to_each_other_are_given_up() {
+    let second = Arc::new(OnceLock::new());
+    let first = Scripted::start({
+        let second = Arc::clone(&second);
+        move |_, stream| refuse(stream, &format!("MOVED 3999 127.0.0.1:{}", second.wait()))
+    });
+    let back = elsewhere(format!("127.0.0.1:{}", first.port()));
+    second.set(back.port()).unwrap();
+    let job = Job::exits(7);
+    let golock = Golock::new(first.port()).set("KEY", "circle").set("RECONNECT_BACKOFF", "0").args(job.command());
+    golock.set("RECONNECT_ATTEMPTS", "2").run().assert_one_line(201, &["cronlock.circle", "redirected"]);
+    assert_eq!(job.runs(), 0);
+    // At most five redirections for each of the three tries.
+    assert!(first.connections() + back.connections() <= 18);
+}
