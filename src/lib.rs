@@ -142,7 +142,9 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
     let ended = job::supervise(started, &signals, config.limits, store.keep(), story)
         .map_err(|error| Error::System("wait for the command", error))?;
     story.tell(&Event::Ended(program, ended, config.limits.timeout));
-    if ended != Ended::LeaseLost {
+    if ended == Ended::LeaseLost {
+        store.tell_loss();
+    } else {
         store.release();
     }
     Ok(Outcome::Ran(ended))

@@ -6,7 +6,7 @@
 
 use crate::clock::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::cell::{Cell, RefCell};
@@ -22,6 +22,9 @@ const FORWARDED: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::
 /// Unblocking it would take unsafe code.
 const DEAF_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
+const SLICE: Duration = Duration::from_secs(1);
+
 /// The usual size of `/proc/self/status`, and a limit to it: its list of groups may hold 65,536 entries.
 const STATUS_SIZE: usize = 4096;
 const STATUS_LIMIT: u64 = 1 << 20;
@@ -33,7 +36,9 @@ pub enum Heed {
     Nothing,
     /// Those that would end golock: all that are forwarded to a job.
     Stops,
-    /// Also the end of the job.
+    /// Also the end of the job, but not that of its orphans.
+    Job,
+    /// Also the end of any child.
     Everything,
 }
 
@@ -61,6 +66,7 @@ pub struct Signals {
     delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
     /// A set of signals.
     pending: Cell<u64>,
+    job: Cell<Option<Pid>>,
     deaf: bool,
 }
 
@@ -77,7 +83,7 @@ impl Signals {
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, wanted.chain([Signal::CHILD.as_raw()]))?;
         let deaf = inherited.blocked & bit(Signal::CHILD.as_raw()) != 0;
-        Ok(Self { delivery: RefCell::new(delivery), pending: Cell::default(), deaf })
+        Ok(Self { delivery: RefCell::new(delivery), pending: Cell::default(), job: Cell::default(), deaf })
     }
 
     /// Waits until `event` is ready, a heeded signal is pending, or the deadline has passed; the last two are errors.
@@ -141,6 +147,17 @@ impl Signals {
         self.pending.take();
     }
 
+    /// Makes this child the one whose end is that of the job.
+    pub fn watch(&self, job: Pid) {
+        self.job.set(Some(job));
+    }
+
+    /// Whether the job has ended, which it may have without having been waited for.
+    fn job_has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.job.get().is_none_or(|job| !matches!(waitid(WaitId::Pid(job), options), Ok(None)))
+    }
+
     /// Forgets a pending SIGCHLD only: the job is about to be looked at.
     pub fn forget_child(&self) {
         self.pending.set(self.pending.get() & !bit(Signal::CHILD.as_raw()));
@@ -160,6 +177,7 @@ impl Signals {
         match heed {
             Heed::Nothing => false,
             Heed::Stops => pending & forwarded() != 0,
+            Heed::Job => pending & forwarded() != 0 || (pending != 0 && self.job_has_ended()),
             Heed::Everything => pending != 0,
         }
     }
@@ -184,7 +202,13 @@ impl Patience<'_> {
     /// (`Interrupted` and `WouldBlock` have meanings of their own to readers and to rustls).
     pub fn wait(&self, fd: &impl AsFd, flags: PollFlags) -> io::Result<()> {
         let event = Some((fd.as_fd(), flags));
-        self.signals.wait(event, Some(self.deadline), self.heed).map_err(io::Error::from)
+        loop {
+            let slice = self.deadline.min(Moment::after(SLICE));
+            match self.signals.wait(event, Some(slice), self.heed) {
+                Err(Cut::Deadline) if !self.deadline.has_come() => {}
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// Whether there is any patience left.

@@ -74,6 +74,7 @@ pub fn supervise(
 ) -> io::Result<Ended> {
     let mut job = Job { started, status: None, stopped: None, kill_at: None };
     let mut timeout = limits.timeout.map(Moment::after);
+    signals.watch(started.pid);
     let alarm = lease.as_ref().and_then(|_| Alarm::new());
     loop {
         signals.forget_child();
@@ -141,7 +142,10 @@ impl Job {
 
     /// Ends the job: SIGTERM now and SIGKILL at `kill_at`, or SIGKILL at once if that has come.
     fn stop(&mut self, why: Ended, kill_at: Moment) {
-        self.stopped = Some(why);
+        // That the lease was lost is not over when the job's time is up as well.
+        if self.stopped != Some(Ended::LeaseLost) {
+            self.stopped = Some(why);
+        }
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
         if !kill_at.has_come() {
             self.signal(Signal::TERM);

@@ -28,7 +28,13 @@ pub struct Lease {
 impl Lease {
     /// A lease of `length` on `lock`, to be renewed at once and until `hold_end`.
     pub fn new(lock: Lock, length: Duration, hold_end: Moment) -> Self {
+        let length = length.min(lock.ttl);
         Self { lock, length, hold_end, due: Moment::now() }
+    }
+
+    /// Whether it cannot be renewed any more, because the hold is over.
+    pub fn is_at_its_end(&self) -> bool {
+        self.hold_end.before(self.length / 6).has_come()
     }
 
     /// When it is to be renewed.

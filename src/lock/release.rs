@@ -9,7 +9,7 @@ use std::time::Duration;
 const RELEASE: &[u8] = b"local v=redis.call('GET',KEYS[1]) if not v then return -1 end \
     if v~=ARGV[1] then return 0 end local g=tonumber(ARGV[2]) \
     if g==0 then redis.call('DEL',KEYS[1]) \
-    elseif redis.call('PTTL',KEYS[1])>g then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 1";
+    else redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 1";
 
 /// How often the release without EVAL starts again when its last, not repeatable step was not answered.
 const ROUNDS: u32 = 3;

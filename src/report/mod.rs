@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::job::Ended;
 use crate::lock::{self, Holder, Lock, Released, Status, Ttl};
 use crate::net::{self, Endpoint, Failure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter, Write as _};
@@ -48,6 +49,24 @@ pub fn status(name: &[u8], status: &Status) -> String {
     }
 }
 
+/// How a lease was lost.
+#[derive(Debug)]
+pub enum Loss {
+    /// Another holds the lock.
+    Taken,
+    /// RELEASE is over.
+    Over,
+    /// It was not renewed in time; the error of the last try, if there was one.
+    Expired(Option<lock::Error<net::Error>>),
+}
+
+/// Whether stderr takes a line without making us wait: a reader that is stuck must not keep us from the job.
+fn is_ready() -> bool {
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+}
+
 /// What happens during a run.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -64,8 +83,7 @@ pub enum Event<'a> {
     Released(&'a [u8], Released),
     NotReleased(&'a Lock, &'a lock::Error<net::Error>),
     NotRenewed(&'a lock::Error<net::Error>),
-    LeaseTaken(&'a Lock),
-    LeaseExpired(&'a Lock, Option<&'a lock::Error<net::Error>>),
+    LeaseLost(&'a Lock, &'a Loss),
 }
 
 impl Event<'_> {
@@ -75,8 +93,7 @@ impl Event<'_> {
             self,
             Self::Public(_)
                 | Self::Ended(_, Ended::TimedOut, _)
-                | Self::LeaseTaken(_)
-                | Self::LeaseExpired(..)
+                | Self::LeaseLost(..)
                 | Self::Released(_, Released::Lost)
                 | Self::NotReleased(..)
         )
@@ -105,9 +122,11 @@ impl Story {
     /// Tells of `event` if it is wanted.
     pub fn tell(self, event: &Event<'_>) {
         match self.start.map(Moment::elapsed) {
-            Some(time) => line(&format!("{}.{:03}s {event}", time.as_secs(), time.subsec_millis())),
+            Some(time) if event.is_trouble() || is_ready() => {
+                line(&format!("{}.{:03}s {event}", time.as_secs(), time.subsec_millis()));
+            }
             None if event.is_trouble() => line(&event.to_string()),
-            None => {}
+            _ => {}
         }
     }
 }
@@ -167,12 +186,14 @@ impl Display for Event<'_> {
                 Released::Left => write!(f, "left the lock to expire: it cannot be released safely without EVAL"),
             },
             Self::NotRenewed(error) => write!(f, "the lease was not renewed: {error}"),
-            Self::LeaseTaken(lock) => {
-                write!(f, "the lease of {} was lost, another holds the lock: stopping the command", Shown(&lock.name))
-            }
-            Self::LeaseExpired(lock, error) => {
-                write!(f, "the lease of {} ends, stopping the command: ", Shown(&lock.name))?;
-                if let Some(error) = error { write!(f, "{error}") } else { f.write_str("RELEASE is over") }
+            Self::LeaseLost(lock, loss) => {
+                write!(f, "the lease of {} was lost, the command was stopped: ", Shown(&lock.name))?;
+                match loss {
+                    Loss::Taken => f.write_str("another holds the lock"),
+                    Loss::Over => f.write_str("RELEASE is over"),
+                    Loss::Expired(Some(error)) => error.fmt(f),
+                    Loss::Expired(None) => f.write_str("golock stood still for too long"),
+                }
             }
             Self::NotReleased(lock, error) => {
                 write!(f, "cannot release {}, which may stay for {} s: {error}", Shown(&lock.name), lock.ttl.as_secs())

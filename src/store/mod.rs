@@ -41,6 +41,9 @@ pub trait Store {
     /// is only told.
     fn release(&mut self);
 
+    /// Says why it was lost. Not before the job is gone, because it may take as long as the reader of stderr pleases.
+    fn tell_loss(&mut self) {}
+
     /// Deletes the lock, whoever holds it.
     ///
     /// # Errors

@@ -5,12 +5,15 @@ use crate::config::{self, Config};
 use crate::job::Keep;
 use crate::lock::{self, Acquired, Lease, Lock, Released, Status};
 use crate::net::{self, Client, TlsMode};
-use crate::report::{Event, Story};
+use crate::report::{Event, Loss, Story};
 use crate::signals::{Heed, Signals};
 use std::time::Duration;
 
 /// How long giving a lock back may take: somebody waits for us to stop.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// How often a renewal before the start is tried again that came too late.
+const ROUNDS: u32 = 3;
 
 /// A lock in Redis.
 pub struct RedisStore<'a> {
@@ -23,6 +26,8 @@ pub struct RedisStore<'a> {
     grace_end: Moment,
     /// Why the last renewal failed, if it did.
     failure: Option<lock::Error<net::Error>>,
+    /// How the lease was lost, if it was.
+    loss: Option<Loss>,
 }
 
 impl<'a> RedisStore<'a> {
@@ -37,7 +42,17 @@ impl<'a> RedisStore<'a> {
         }
         let redis = Client::new(&server, config.retry, signals, story).map_err(Error::Tls)?;
         let lock = Lock::new(&config.name, config.ttl());
-        Ok(Self { config, signals, story, redis, lock, lease: None, grace_end: Moment::now(), failure: None })
+        Ok(Self {
+            config,
+            signals,
+            story,
+            redis,
+            lock,
+            lease: None,
+            grace_end: Moment::now(),
+            failure: None,
+            loss: None,
+        })
     }
 
     /// The signal that broke off what we were doing to the lock, or else the error that did.
@@ -82,15 +97,19 @@ impl Store for RedisStore<'_> {
         for secret in auth_file.iter().chain(key).filter(|path| config::is_public(path)) {
             self.story.tell(&Event::Public(secret));
         }
-        // A server that refuses renewals is better found out before the command runs.
-        match self.lease.as_mut().map(|lease| lease.renew(&mut self.redis)) {
-            None | Some(Ok(true)) => {
-                self.redis.close();
-                Ok(())
+        // A server that refuses renewals is better found out before the command runs. One that was so long in answering
+        // that the job would be stopped at once is asked again.
+        for _ in 0..ROUNDS {
+            let Some(lease) = &mut self.lease else { break };
+            match lease.renew(&mut self.redis) {
+                Ok(true) if lease.stop_by().has_come() => {}
+                Ok(true) => break,
+                Ok(false) => return Err(Error::Held(self.config.skip_exit)),
+                Err(error) => return Err(self.blame("keep", error)),
             }
-            Some(Ok(false)) => Err(Error::Held(self.config.skip_exit)),
-            Some(Err(error)) => Err(self.blame("keep", error)),
         }
+        self.redis.close();
+        Ok(())
     }
 
     fn token(&self) -> &[u8] {
@@ -131,6 +150,12 @@ impl Store for RedisStore<'_> {
         self.redis.close();
     }
 
+    fn tell_loss(&mut self) {
+        if let Some(loss) = &self.loss {
+            self.story.tell(&Event::LeaseLost(&self.lock, loss));
+        }
+    }
+
     fn reset(&mut self) -> Result<(), Error> {
         lock::reset(&mut self.redis, &self.config.name).map_err(|error| self.blame("reset", error))
     }
@@ -156,13 +181,13 @@ impl Keep for RedisStore<'_> {
 
     fn act(&mut self, until: Moment) -> bool {
         let Some(lease) = &mut self.lease else { return true };
-        self.redis.pursue(Heed::Everything, 0, Some(until.min(Moment::after(lease.attempt()))));
+        self.redis.pursue(Heed::Job, 0, Some(until.min(Moment::after(lease.attempt()))));
         let renewed = lease.renew(&mut self.redis);
         self.redis.close();
         match renewed {
             Ok(true) => self.failure = None,
             Ok(false) => {
-                self.story.tell(&Event::LeaseTaken(&self.lock));
+                self.loss = Some(Loss::Taken);
                 return false;
             }
             Err(lock::Error::Exchange(net::Error::Signal)) => lease.hurry(),
@@ -175,6 +200,7 @@ impl Keep for RedisStore<'_> {
     }
 
     fn expire(&mut self) {
-        self.story.tell(&Event::LeaseExpired(&self.lock, self.failure.as_ref()));
+        let over = self.lease.as_ref().is_some_and(Lease::is_at_its_end);
+        self.loss = Some(if over { Loss::Over } else { Loss::Expired(self.failure.take()) });
     }
 }

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[cfg(target_os = "linux")]
+mod bound;
 mod cluster;
 mod cronlock;
 #[cfg(target_os = "linux")]
@@ -16,6 +18,12 @@ mod hostile;
 #[cfg(target_os = "linux")]
 mod idle;
 mod job;
+#[cfg(target_os = "linux")]
+mod kill_after;
+#[cfg(target_os = "linux")]
+mod lease;
+#[cfg(target_os = "linux")]
+mod lease_lost;
 mod local;
 mod local_hostile;
 #[cfg(target_os = "linux")]
@@ -27,9 +35,15 @@ mod mistakes;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod outage;
+#[cfg(target_os = "linux")]
+mod overlap;
 mod passing;
 mod passwords;
+#[cfg(target_os = "linux")]
+mod quiet;
 mod refusals;
+#[cfg(target_os = "linux")]
+mod renewal_signals;
 mod replies;
 mod secrets;
 mod settings;
@@ -42,4 +56,6 @@ mod terminal;
 mod tls;
 mod troubles;
 mod users;
+#[cfg(target_os = "linux")]
+mod waiting;
 mod wire;

@@ -12,9 +12,16 @@ pub(crate) mod redis;
 pub(crate) mod resp;
 pub(crate) mod scene;
 pub(crate) mod scripted;
+#[cfg(target_os = "linux")]
+pub(crate) mod soak;
+pub(crate) mod successor;
+#[cfg(target_os = "linux")]
+pub(crate) mod tenant;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod wait;
+#[cfg(target_os = "linux")]
+pub(crate) mod watch;
 
 pub(crate) use self::cases::each;
 pub(crate) use self::golock::{Done, Golock, Running};

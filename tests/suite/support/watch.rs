@@ -1,0 +1,56 @@
+//! Other processes, as `/proc` shows them.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, RawPid};
+
+use super::job_tools::{field, sleeps, status};
+use super::wait::holds_within;
+
+/// Whether a process is there; a zombie does nothing any more.
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    let status = status(pid);
+    !status.is_empty() && !field(&status, "State").starts_with(['Z', 'X'])
+}
+
+/// Whether a process sleeps, and not just for a moment.
+pub(crate) fn is_asleep(pid: Pid) -> bool {
+    let before = wake_ups(pid);
+    sleeps(&status(pid)) && !holds_within(Duration::from_millis(50), || wake_ups(pid) != before)
+}
+
+/// How often a process has been given a processor.
+pub(crate) fn wake_ups(pid: Pid) -> [String; 2] {
+    let status = status(pid);
+    ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|name| field(&status, name).to_owned())
+}
+
+/// What the descriptors of a process stand for.
+pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    entries.map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string()).collect()
+}
+
+/// The children of a process, zombies included.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    processes("status", |status| !status.is_empty() && field(status, "PPid") == parent.to_string())
+}
+
+/// The processes that have `word` in their command line.
+pub(crate) fn mentioning(word: &str) -> Vec<Pid> {
+    processes("cmdline", |line| line.contains(word))
+}
+
+/// All processes whose `/proc/PID/NAME` is as `wanted`.
+fn processes(name: &str, wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let pids = entries.filter_map(|name| Pid::from_raw(name.parse::<RawPid>().ok()?));
+    let text = |pid: &Pid| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    pids.filter(|pid| wanted(&String::from_utf8_lossy(&text(pid)))).collect()
+}
+
+/// Seconds since this host was started, suspended or not, by the clock that jobs can read as well.
+pub(crate) fn uptime() -> f64 {
+    fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap()
+}
