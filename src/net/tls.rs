@@ -162,8 +162,8 @@ fn last_section(text: &[u8]) -> usize {
     lines.filter(|(_, line)| line.starts_with(b"-----BEGIN")).last().map_or(0, |(number, _)| number)
 }
 
-/// The usual rules, and one more: a certificate that stands itself in the file of trusted ones is trusted, for the
-/// names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
+/// The usual rules, and one more: a self-signed certificate that stands itself in the file of trusted ones is trusted,
+/// for the names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
 /// accept. Whatever the certificate, whoever shows it must have its key.
 #[derive(Debug)]
 struct Verifier {

@@ -153,7 +153,7 @@ impl Display for Endpoint {
 #[cfg(feature = "tls")]
 mod tls {
     use crate::net::{SetupError, TlsError};
-    use rustls::{CertificateError, InvalidMessage};
+    use rustls::{AlertDescription, CertificateError, InvalidMessage};
     use std::fmt::{self, Display, Formatter};
 
     impl Display for SetupError {
@@ -174,7 +174,11 @@ mod tls {
     pub(super) fn explain(error: &TlsError, f: &mut Formatter<'_>) -> fmt::Result {
         match error {
             TlsError::InvalidCertificate(error) => certificate(error, f),
-            TlsError::AlertReceived(alert) => write!(f, "the server ended TLS with the alert {alert:?}"),
+            TlsError::AlertReceived(alert) => {
+                write!(f, "the server ended TLS with the alert {alert:?}")?;
+                let wants = matches!(alert, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure);
+                f.write_str(if wants { "; does it want a client certificate?" } else { "" })
+            }
             TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
                 write!(f, "no TLS: it looks like a port without TLS")
             }
@@ -194,7 +198,9 @@ mod tls {
                 f.write_str("is for another name: it holds no name that counts (subjectAltName)")
             }
             CertificateError::NotValidForNameContext { presented, .. } => {
-                write!(f, "is for another name: {}", presented.join(", "))
+                // Each looks like DnsName("redis.example").
+                let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
+                write!(f, "is for another name: {}", names.join(", "))
             }
             CertificateError::BadSignature => f.write_str("is not of the trusted CA, but of one with the same name"),
             CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
