@@ -5,25 +5,13 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Pid;
-
-use crate::support::job_tools::{EVER, Notes, field, graceless, sleeps, status};
+use crate::support::job_tools::{EVER, Notes, graceless};
 use crate::support::wait::holds_within;
+use crate::support::watch::{is_asleep, wake_ups};
 use crate::support::{Job, Scene, Server, each, until};
 
 /// How long golock is watched.
 const SPAN: Duration = Duration::from_millis(500);
-
-/// How often the process has been given a processor.
-fn wake_ups(pid: Pid) -> [String; 2] {
-    let status = status(pid);
-    ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|name| field(&status, name).to_owned())
-}
-
-fn is_asleep(pid: Pid) -> bool {
-    let before = wake_ups(pid);
-    sleeps(&status(pid)) && !holds_within(Duration::from_millis(50), || wake_ups(pid) != before)
-}
 
 #[test]
 fn golock_sleeps_while_the_job_runs() {

@@ -1,20 +1,7 @@
 //! A lock that is no longer ours when the job ends: whatever is there now is left alone, and one line says so.
 
+use crate::support::successor::{assert_untouched, take_over};
 use crate::support::{Action, Direction, Fault, Job, Scene, Server, each, until};
-
-/// The lock of another host, and the milliseconds for which it was set.
-const SUCCESSOR: &str = "1999999999123456789";
-const PERIOD: &str = "5000000";
-
-fn take_over(server: &Server, name: &str) {
-    server.query::<()>(&["SET", name, SUCCESSOR, "PX", PERIOD]);
-}
-
-#[track_caller]
-fn assert_untouched(server: &Server, name: &str) {
-    assert_eq!(server.get(name).as_deref(), Some(SUCCESSOR));
-    assert!(server.pttl(name) > 4_000_000, "the successor's lock was shortened");
-}
 
 /// Runs a job, does `meanwhile` to its lock, expects the report of its loss, and returns the lock's name.
 fn lose(server: &Server, setting: (&str, &str), meanwhile: impl Fn(&str)) -> String {
