@@ -137,7 +137,14 @@ impl Job {
 
     /// Whether a child of ours still runs in the job's group. As long as one does, the group's number is not another's.
     fn leaves_others(&self) -> bool {
-        self.started.leads && waitpgid(self.started.pid, WaitOptions::NOHANG).err() != Some(Errno::CHILD)
+        loop {
+            match self.started.leads.then(|| waitpgid(self.started.pid, WaitOptions::NOHANG)) {
+                None => return false,
+                // It has just ended, and might have been the last.
+                Some(Ok(Some(_)) | Err(Errno::INTR)) => {}
+                Some(found) => return found.is_ok(),
+            }
+        }
     }
 
     /// Ends the job: SIGTERM now and SIGKILL at `kill_at`, or SIGKILL at once if that has come.

@@ -23,18 +23,20 @@ pub struct Lease {
     length: Duration,
     hold_end: Moment,
     due: Moment,
+    /// Whether the end of the hold, and not its length, was the end of the last renewal.
+    last: bool,
 }
 
 impl Lease {
     /// A lease of `length` on `lock`, to be renewed at once and until `hold_end`.
     pub fn new(lock: Lock, length: Duration, hold_end: Moment) -> Self {
         let length = length.min(lock.ttl);
-        Self { lock, length, hold_end, due: Moment::now() }
+        Self { lock, length, hold_end, due: Moment::now(), last: false }
     }
 
     /// Whether it cannot be renewed any more, because the hold is over.
     pub fn is_at_its_end(&self) -> bool {
-        self.hold_end.before(self.length / 6).has_come()
+        self.last
     }
 
     /// When it is to be renewed.
@@ -72,6 +74,7 @@ impl Lease {
         match only(redis.exchange(&[command], Repeat::Always)?) {
             Some(Reply::Bulk(value)) if value == self.lock.token.as_bytes() => {
                 self.lock.surely_until = asked + ttl;
+                self.last = ttl < self.length;
                 self.due = asked + self.length / 3;
                 Ok(true)
             }

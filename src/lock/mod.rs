@@ -64,6 +64,8 @@ pub enum Error<E> {
     Refused(&'static str, Vec<u8>),
     /// The server's reply to the command named is none that this command has.
     Unexpected(&'static str),
+    /// The answers came when what they were about was nearly over.
+    Late,
     /// The lock was gone each time right after it had been set.
     Vanishing,
 }

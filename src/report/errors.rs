@@ -84,6 +84,7 @@ impl Display for lock::Error<net::Error> {
             Self::Exchange(error) => error.fmt(f),
             Self::Refused(command, words) => write!(f, "redis refused {command}: {}", Shown(words)),
             Self::Unexpected(command) => write!(f, "redis sent a reply to {command} that it does not have"),
+            Self::Late => write!(f, "redis takes longer to answer than the lease lasts"),
             Self::Vanishing => write!(f, "it is gone as soon as it is set; is this redis short of memory?"),
         }
     }

@@ -99,17 +99,20 @@ impl Store for RedisStore<'_> {
         }
         // A server that refuses renewals is better found out before the command runs. One that was so long in answering
         // that the job would be stopped at once is asked again.
+        let mut late = false;
         for _ in 0..ROUNDS {
             let Some(lease) = &mut self.lease else { break };
             match lease.renew(&mut self.redis) {
-                Ok(true) if lease.stop_by().has_come() => {}
-                Ok(true) => break,
+                Ok(true) => late = lease.stop_by().has_come(),
                 Ok(false) => return Err(Error::Held(self.config.skip_exit)),
                 Err(error) => return Err(self.blame("keep", error)),
             }
+            if !late {
+                break;
+            }
         }
         self.redis.close();
-        Ok(())
+        if late { Err(self.blame("keep", lock::Error::Late)) } else { Ok(()) }
     }
 
     fn token(&self) -> &[u8] {

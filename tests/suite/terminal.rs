@@ -7,7 +7,9 @@ use rustix::process::{Signal, getpgid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::job_tools::{Notes, UNIGNORED, WHILE_NOTED, graceless};
-use crate::support::{Golock, Server};
+use crate::support::successor::take_over;
+use crate::support::tenant::{NAME, OBEDIENT, Tenant, leasing};
+use crate::support::{Golock, Server, each};
 
 /// The end of a terminal at which somebody types.
 struct Keyboard {
@@ -37,28 +39,33 @@ impl Keyboard {
 
 #[test]
 fn the_job_reads_from_the_terminal() {
-    let server = Server::start(&[]);
-    let mut keyboard = Keyboard::new();
-    let notes = Notes::new();
-    let job = notes.job(r#"echo $$ >"$0/pid"; read line; echo "read $line"; exit 7"#);
-    let running = keyboard.before(graceless(server.port())).args(job).spawn();
-    assert_eq!(getpgid(Some(notes.pid("pid"))).unwrap(), getpgid(Some(running.pid())).unwrap());
-    keyboard.hit("this\n");
-    let done = running.wait();
-    assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, "read this\n", ""));
-    assert_eq!(server.keys(), [""; 0]);
+    each(&["0", "60"], |lease| {
+        let server = Server::start(&[]);
+        let mut keyboard = Keyboard::new();
+        let notes = Notes::new();
+        let job = notes.job(r#"echo $$ >"$0/pid"; read line; echo "read $line"; exit 7"#);
+        let running = keyboard.before(graceless(server.port())).set("LEASE", lease).args(job).spawn();
+        assert_eq!(getpgid(Some(notes.pid("pid"))).unwrap(), getpgid(Some(running.pid())).unwrap());
+        keyboard.hit("this\n");
+        let done = running.wait();
+        assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, "read this\n", ""));
+        assert_eq!(server.keys(), [""; 0]);
+    });
 }
 
 #[test]
 fn the_keyboards_interrupt_ends_the_job_and_frees_the_lock() {
-    let server = Server::start(&[]);
-    let mut keyboard = Keyboard::new();
-    let notes = Notes::new();
-    let running = keyboard.before(graceless(server.port())).args(notes.job(r#": >"$0/up"; read line"#)).spawn();
-    notes.wait_for("up", |_| notes.path("up").exists());
-    keyboard.hit("\x03");
-    running.wait().assert_silent(130);
-    assert_eq!(server.keys(), [""; 0]);
+    each(&["0", "60"], |lease| {
+        let server = Server::start(&[]);
+        let mut keyboard = Keyboard::new();
+        let notes = Notes::new();
+        let job = notes.job(r#": >"$0/up"; read line"#);
+        let running = keyboard.before(graceless(server.port())).set("LEASE", lease).args(job).spawn();
+        notes.wait_for("up", |_| notes.path("up").exists());
+        keyboard.hit("\x03");
+        running.wait().assert_silent(130);
+        assert_eq!(server.keys(), [""; 0]);
+    });
 }
 
 #[test]
@@ -74,4 +81,14 @@ fn on_a_terminal_signals_and_the_timeout_are_for_the_job_alone() {
     let golock = keyboard.before(graceless(server.port())).set("TIMEOUT", "1");
     golock.args(["sh", "-c", "read line"]).run().assert_one_line(202, &["sh", "1 s"]);
     assert_eq!(server.keys(), [""; 0]);
+}
+
+#[test]
+fn on_a_terminal_the_job_is_stopped_too_when_its_lease_is_lost() {
+    let server = Server::start(&[]);
+    let keyboard = Keyboard::new();
+    let tenant = Tenant::start(&keyboard.before(leasing(server.port(), "3")), OBEDIENT);
+    take_over(&server, NAME);
+    tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
+    assert_eq!(tenant.notes.read("log"), "TERM\n");
 }
