@@ -133,7 +133,7 @@ impl Store for RedisStore<'_> {
         }
         self.signals.forget();
         self.redis.pursue(Heed::Stops, 0, Some(Moment::after(GIVE_BACK)));
-        match lock::release(&mut self.redis, &self.lock, Moment::now(), Duration::ZERO) {
+        match lock::release(&mut self.redis, &self.lock, Moment::now(), GIVE_BACK) {
             // If it is another's, it has never been ours.
             Ok(Released::Lost) => {}
             Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),

@@ -132,6 +132,15 @@ fn a_lease_that_cannot_be_renewed_is_refused_before_the_job_starts() {
 }
 
 #[test]
+fn without_eval_a_lock_that_may_expire_any_moment_is_not_deleted() {
+    let server = Server::start(&[]);
+    server.query::<()>(&["ACL", "SETUSER", "default", "-eval"]);
+    leasing(server.port(), "3").args(["true"]).run().assert_one_line(201, &[NAME, "EVAL"]);
+    // Between the look and the deletion it could have become another's.
+    assert_eq!((server.command_count("set"), server.command_count("del")), (1, 0));
+}
+
+#[test]
 fn a_lease_that_is_too_short_to_be_renewed_is_refused() {
     each(&["1", "2"], |lease| {
         let port = free_port();
