@@ -17,12 +17,15 @@ const CLOCK: ClockId = ClockId::Boottime;
 const CLOCK: ClockId = ClockId::Monotonic;
 
 /// A point in time of this host's monotonic clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {
     /// A moment that does not come.
     pub const NEVER: Self = Self(Duration::MAX);
+
+    /// The first moment of this clock.
+    pub const ZERO: Self = Self(Duration::ZERO);
 
     /// The present.
     pub fn now() -> Self {
@@ -38,7 +41,12 @@ impl Moment {
 
     /// What is left until this moment, or nothing once it has come. There is no "a little longer".
     pub fn remaining(self) -> Option<Duration> {
-        self.0.checked_sub(Self::now().0).filter(|left| !left.is_zero())
+        self.since(Self::now())
+    }
+
+    /// What lies between `earlier` and this moment, or nothing if it is not later.
+    pub fn since(self, earlier: Self) -> Option<Duration> {
+        self.0.checked_sub(earlier.0).filter(|left| !left.is_zero())
     }
 
     /// Whether this moment is past.

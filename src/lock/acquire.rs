@@ -1,5 +1,4 @@
 use super::{Answer, Command, Error, Exchange, Lock, Repeat, Token, only};
-use crate::clock::unix_milliseconds;
 use crate::resp::Reply;
 
 /// How often a lock may vanish between the question and the answer before we stop to ask: each time somebody's lock
@@ -44,7 +43,7 @@ pub fn acquire<X: Exchange>(redis: &mut X, lock: &Lock) -> Result<Acquired, Erro
     for _ in 0..ROUNDS {
         let set: Command<'_> = &[b"SET", name, token, b"NX", b"EX", seconds.as_bytes()];
         let answer = redis.exchange(&[set, &[b"GET", name]], Repeat::Always)?;
-        let mut verdict = judge(answer, &lock.token, unix_milliseconds() / 1000)?;
+        let mut verdict = judge(answer, &lock.token, redis.unix_second())?;
         if let Verdict::Abandoned(value) = verdict {
             let take: Command<'_> = &[b"EVAL", TAKE_OVER, b"1", name, &value, token, seconds.as_bytes()];
             verdict = judge_take_over(redis.exchange(&[take], Repeat::Always)?, &lock.token)?;

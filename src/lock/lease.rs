@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// All its times are fractions of its length: renewed every third, given up a sixth before its end, so that the job can
 /// be told to stop, and a twelfth before its end the job must be gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The lock.
     pub lock: Lock,
@@ -31,7 +31,7 @@ impl Lease {
     /// A lease of `length` on `lock`, to be renewed at once and until `hold_end`.
     pub fn new(lock: Lock, length: Duration, hold_end: Moment) -> Self {
         let length = length.min(lock.ttl);
-        Self { lock, length, hold_end, due: Moment::now(), last: false }
+        Self { lock, length, hold_end, due: Moment::ZERO, last: false }
     }
 
     /// Whether it cannot be renewed any more, because the hold is over.
@@ -65,9 +65,9 @@ impl Lease {
     /// # Errors
     /// When Redis could not be asked, refused, or answered nonsense. It is then due again after a pause.
     pub fn renew<X: Exchange>(&mut self, redis: &mut X) -> Result<bool, Error<X::Error>> {
-        let asked = Moment::now();
+        let asked = redis.now();
         self.due = asked + PAUSE.min(self.length / 12);
-        let Some(ttl) = self.hold_end.remaining().map(|left| left.min(self.length)) else { return Ok(true) };
+        let Some(ttl) = self.hold_end.since(asked).map(|left| left.min(self.length)) else { return Ok(true) };
         let milliseconds = ttl.as_millis().max(1).to_string();
         let command: &[&[u8]] =
             &[b"EVAL", RENEW, b"1", &self.lock.name, self.lock.token.as_bytes(), milliseconds.as_bytes()];
@@ -86,6 +86,6 @@ impl Lease {
 
     /// Makes it due at once: an attempt was broken off for something more urgent.
     pub fn hurry(&mut self) {
-        self.due = Moment::now();
+        self.due = Moment::ZERO;
     }
 }

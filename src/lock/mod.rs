@@ -18,7 +18,7 @@ pub use release::{Released, release, reset};
 pub use status::{Holder, Status, Ttl, status};
 pub use token::Token;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, unix_milliseconds};
 use crate::resp::Reply;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use std::time::Duration;
 pub type Command<'a> = &'a [&'a [u8]];
 
 /// Whether an exchange may be sent again when its reply was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repeat {
     /// Until it is answered: doing it twice has the outcome of doing it once.
     Always,
@@ -35,7 +35,7 @@ pub enum Repeat {
 }
 
 /// The replies to one exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// As many as commands were sent.
     pub replies: Vec<Reply>,
@@ -43,7 +43,7 @@ pub struct Answer {
     pub repeated: bool,
 }
 
-/// Something that answers like Redis.
+/// Something that answers like Redis, and the clocks beside it.
 pub trait Exchange {
     /// Why there is no answer.
     type Error;
@@ -53,6 +53,16 @@ pub trait Exchange {
     /// # Errors
     /// When there is no answer, or none in time. The commands may have been carried out all the same.
     fn exchange(&mut self, commands: &[Command<'_>], repeat: Repeat) -> Result<Answer, Self::Error>;
+
+    /// The present.
+    fn now(&self) -> Moment {
+        Moment::now()
+    }
+
+    /// The Unix second by the wall clock of this host, which may be wrong.
+    fn unix_second(&self) -> u64 {
+        unix_milliseconds() / 1000
+    }
 }
 
 /// Why a question about a lock has no answer.
@@ -77,7 +87,7 @@ impl<E> From<E> for Error<E> {
 }
 
 /// The lock that this process asks for: made before it asks, and proven to be held each time before it is touched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lock {
     /// The lock's full name.
     pub name: Vec<u8>,

@@ -37,14 +37,16 @@ pub fn release<X: Exchange>(
     grace_end: Moment,
     margin: Duration,
 ) -> Result<Released, Error<X::Error>> {
-    let grace = grace_end.remaining().unwrap_or_default();
+    let grace = grace_end.since(redis.now()).unwrap_or_default();
     // Rounded up: zero means "now" to the script.
     let milliseconds = grace.as_micros().div_ceil(1000).to_string();
     let answer = redis.exchange(
         &[&[b"EVAL", RELEASE, b"1", &lock.name, lock.token.as_bytes(), milliseconds.as_bytes()]],
         Repeat::Always,
     )?;
-    match judge(answer) {
+    // Until then a lock that we have released stands there with our token.
+    let grace_is_over = grace_end.since(redis.now()).is_none();
+    match judge(answer, grace_is_over) {
         Ok(true) if grace.is_zero() => Ok(Released::Free),
         Ok(true) => Ok(Released::InGrace(grace)),
         Ok(false) => Ok(Released::Lost),
@@ -53,13 +55,13 @@ pub fn release<X: Exchange>(
     }
 }
 
-/// Whether it was ours when it was released. A lock that is gone after a repetition was deleted the first time.
-fn judge<E>(answer: Answer) -> Result<bool, Error<E>> {
+/// Whether it was ours when it was released. A lock that is gone or another's after a repetition may have been released the
+/// first time, if its grace is over.
+fn judge<E>(answer: Answer, grace_is_over: bool) -> Result<bool, Error<E>> {
     let repeated = answer.repeated;
     match only(answer) {
         Some(Reply::Integer(1)) => Ok(true),
-        Some(Reply::Integer(0)) => Ok(false),
-        Some(Reply::Integer(-1)) => Ok(repeated),
+        Some(Reply::Integer(0 | -1)) => Ok(repeated && grace_is_over),
         Some(Reply::Error(words)) => Err(Error::Refused("EVAL", words)),
         _ => Err(Error::Unexpected("EVAL")),
     }
@@ -84,10 +86,11 @@ fn release_plainly<X: Exchange>(
             Some(Reply::Error(words)) => return Err(Error::Refused("GET", words)),
             _ => return Err(Error::Unexpected("GET")),
         }
-        if lock.surely_until.remaining().is_none_or(|left| left <= margin) {
+        if lock.surely_until.since(redis.now()).is_none_or(|left| left <= margin) {
             return Ok(Released::Left);
         }
-        match give_up(redis, lock, grace_end.remaining().unwrap_or_default()) {
+        let grace = grace_end.since(redis.now()).unwrap_or_default();
+        match give_up(redis, lock, grace) {
             Err(Error::Exchange(error)) => last = Some(error),
             done => return done,
         }
@@ -120,5 +123,36 @@ pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<(), Error<X::Err
         Some(Reply::Integer(0 | 1)) => Ok(()),
         Some(Reply::Error(words)) => Err(Error::Refused("DEL", words)),
         _ => Err(Error::Unexpected("DEL")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_only_if_it_is_certain() {
+        for (number, repeated, grace_is_over, ours) in [
+            (1, false, false, true),
+            (1, true, true, true),
+            (0, false, true, false),
+            (-1, false, true, false),
+            (0, true, false, false),
+            (-1, true, false, false),
+            (0, true, true, true),
+            (-1, true, true, true),
+        ] {
+            let answer = Answer { replies: vec![Reply::Integer(number)], repeated };
+            assert_eq!(judge::<()>(answer, grace_is_over), Ok(ours), "{number} {repeated} {grace_is_over}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_release() {
+        let judged = |reply| judge::<()>(Answer { replies: vec![reply], repeated: true }, true);
+        assert_eq!(judged(Reply::Error(b"NOPERM".to_vec())), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
+        for reply in [Reply::Integer(2), Reply::Nil, Reply::Bulk(b"1".to_vec()), Reply::Status(b"OK".to_vec())] {
+            assert_eq!(judged(reply), Err(Error::Unexpected("EVAL")));
+        }
     }
 }

@@ -9,7 +9,7 @@ const LEAST: u64 = 1_000_000_000_000_000_000;
 /// Digits, because both predecessors read the value as the Unix second at which the lock expires, count a non-number
 /// as zero, and seize a lock whose second has passed. A number of 19 digits is in the future for both, whatever the
 /// clocks say, and fits the 63 bits that they calculate with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Token([u8; Self::DIGITS]);
 
 impl Token {
@@ -23,7 +23,7 @@ impl Token {
     }
 
     /// Spreads `number` over the values from 10^18 to 2^63 - 1.
-    fn from_number(number: u64) -> Self {
+    pub fn from_number(number: u64) -> Self {
         let mut rest = LEAST + number % (i64::MAX.unsigned_abs() - LEAST + 1);
         let mut digits = [b'0'; Self::DIGITS];
         for digit in digits.iter_mut().rev() {

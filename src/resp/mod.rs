@@ -11,7 +11,7 @@ pub use encode::encode;
 pub use parse::{BULK_LIMIT, Error, LINE_LIMIT, Parsed, parse};
 
 /// One reply of the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// `+OK`: a status.
     Status(Vec<u8>),
