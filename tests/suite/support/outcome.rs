@@ -5,8 +5,9 @@ use super::{Done, Golock, STALE, Scene};
 /// The length of the grace, where there is one: it does not end during a test.
 pub(crate) const GRACE: i64 = 3_000;
 
-/// The usual RELEASE.
-const RELEASE: i64 = 86_400;
+/// The milliseconds of the grace, and of the usual RELEASE.
+const GRACE_END: i64 = GRACE * 1000;
+const RELEASE_END: i64 = 86_400_000;
 
 /// All that a run may come to, in its exit code, its words, the runs of its job, and the lock that it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,50 +40,52 @@ impl Standing {
     #[track_caller]
     fn of(scene: &Scene<'_>) -> Self {
         let is_token = |value: &str| value.len() == 19 && value.bytes().all(|byte| byte.is_ascii_digit());
-        match (scene.server.get(&scene.name()).as_deref(), scene.server.pttl(&scene.name())) {
+        let (mut both, name) = (redis::pipe(), scene.name());
+        both.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let (value, left): (Option<String>, i64) = both.query(&mut scene.server.connection()).unwrap();
+        match (value.as_deref(), left) {
             (None, -2) => Self::Nothing,
             (Some(STALE), -1) => Self::Stale,
-            (Some(token), 1..=3_000_000) if is_token(token) => Self::Grace,
-            (Some(token), left) if is_token(token) && (1..=RELEASE * 1000).contains(&left) => Self::Token,
+            (Some(token), 1..=GRACE_END) if is_token(token) => Self::Grace,
+            (Some(token), 1..=RELEASE_END) if is_token(token) => Self::Token,
             other => panic!("not a state in which a lock may be: {other:?}"),
         }
     }
 }
 
 impl Outcome {
-    /// What this run has come to; anything that is not among the outcomes fails the test.
+    /// What this run with this grace has come to; anything that is not among the outcomes fails the test.
     #[track_caller]
-    pub(crate) fn of(scene: &Scene<'_>, done: &Done) -> Self {
-        let (silent, standing) = (done.stderr.is_empty(), Standing::of(scene));
+    pub(crate) fn of(scene: &Scene<'_>, done: &Done, grace: i64) -> Self {
+        let released = if grace == 0 { Standing::Nothing } else { Standing::Grace };
+        let (silent, ran, standing) = (done.stderr.is_empty(), scene.job.runs(), Standing::of(scene));
         if silent {
             done.assert_silent(scene.job.code());
         } else {
-            done.assert_one_line(done.code, &[&scene.name()]);
+            done.assert_one_line(if ran == 0 { 201 } else { scene.job.code() }, &[&scene.name()]);
         }
-        match (done.code == scene.job.code(), scene.job.runs(), silent, standing) {
-            (true, 1, true, Standing::Nothing | Standing::Grace) => Self::Done,
-            (true, 1, false, Standing::Nothing | Standing::Grace) => Self::Unheard,
-            (true, 1, false, Standing::Token) => Self::Kept,
-            (false, 0, false, Standing::Nothing | Standing::Stale) if done.code == 201 => Self::NotTaken,
-            (false, 0, false, Standing::Token) if done.code == 201 => Self::Orphaned,
-            (_, runs, ..) => panic!("not an outcome: {runs} runs of the job, {standing:?}, {done:?}"),
+        match (ran, silent, standing) {
+            (1, true, standing) if standing == released => Self::Done,
+            (1, false, standing) if standing == released => Self::Unheard,
+            (1, false, Standing::Token) => Self::Kept,
+            (0, false, Standing::Nothing | Standing::Stale) => Self::NotTaken,
+            (0, false, Standing::Token) => Self::Orphaned,
+            other => panic!("not an outcome: {other:?}, {done:?}"),
         }
     }
 
-    /// Asserts what the next run comes to, when nothing breaks any more: it runs its job, unless the lock is another's
-    /// or in grace.
+    /// Asserts what the next run comes to, when nothing breaks any more: it runs its job, unless the lock stands.
     #[track_caller]
-    pub(crate) fn assert_next(self, scene: &Scene<'_>, golock: Golock) {
-        let (runs, standing) = (scene.job.runs(), Standing::of(scene));
-        let is_free = matches!(standing, Standing::Nothing | Standing::Stale);
-        assert_eq!(is_free, self.frees() && standing != Standing::Grace, "{self:?}, {standing:?}");
-        let done = golock.set("PORT", scene.server.port().to_string()).set("REDIS_TIMEOUT", "30").run();
-        done.assert_silent(if is_free { scene.job.code() } else { 200 });
-        assert_eq!(scene.job.runs(), runs + usize::from(is_free));
-    }
-
-    fn frees(self) -> bool {
-        matches!(self, Self::Done | Self::Unheard | Self::NotTaken)
+    pub(crate) fn assert_next(self, scene: &Scene<'_>, golock: Golock, grace: i64) {
+        let (before, code) = (scene.job.runs(), scene.job.code());
+        let is_free = match self {
+            Self::Done | Self::Unheard => grace == 0,
+            Self::NotTaken => true,
+            Self::Kept | Self::Orphaned => false,
+        };
+        let golock = golock.set("PORT", scene.server.port().to_string()).set("REDIS_TIMEOUT", "30");
+        golock.run().assert_silent(if is_free { code } else { 200 });
+        assert_eq!(scene.job.runs(), before + usize::from(is_free));
     }
 }
 
