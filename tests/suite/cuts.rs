@@ -204,12 +204,12 @@ impl Case {
     }
 
     fn check(&self, server: &Server) {
-        let told = with_time(self.waits(), |timeout| self.tells(server, timeout));
+        let told = with_time(self.waits(), |run| self.tells(server, run));
         assert!(told, "the fault did not happen, or golock did not make {} connections", self.connections);
     }
 
     /// Runs it, and asserts what comes of it; false if it went another way than it was meant to.
-    fn tells(&self, server: &Server, timeout: &str) -> bool {
+    fn tells(&self, server: &Server, run: &dyn Fn(Golock) -> Done) -> bool {
         let Sweep { way, connection, direction, grace, .. } = self.sweep;
         let mut scene = way.scene(server);
         let fault = Fault { direction, at: self.at, action: self.action };
@@ -218,7 +218,7 @@ impl Case {
             Regime::Reconnects | Regime::Alone => scene.proxy.fault(connection, fault),
         };
         let golock = way.golock(&scene, grace);
-        let done = self.regime.limit(golock.clone()).set("REDIS_TIMEOUT", timeout).run();
+        let done = run(self.regime.limit(golock.clone()));
         until("all has reached the server", || scene.proxy.open() == 0);
         let broken = scene.proxy.records().get(connection).is_some_and(|record| record.broken);
         if !broken || scene.proxy.connections() != self.connections {

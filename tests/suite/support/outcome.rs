@@ -1,5 +1,8 @@
 //! What a run behind a bad line may come to.
 
+use std::thread;
+use std::time::Duration;
+
 use super::{Done, Golock, STALE, Scene};
 
 /// The length of the grace, where there is one: it does not end during a test.
@@ -89,9 +92,19 @@ impl Outcome {
     }
 }
 
-/// Whether `attempt`, given a `REDIS_TIMEOUT`, shows what it is to show. Only a line that stands still is cut short by the
-/// deadline: an attempt that met it elsewhere, because the machine is slow, shows nothing, and is made again with more time.
-pub(crate) fn with_time(stands_still: bool, attempt: impl FnMut(&str) -> bool) -> bool {
-    let timeouts: &[&str] = if stands_still { &["1", "2", "4", "8", "16", "32"] } else { &["30"] };
-    timeouts.iter().copied().any(attempt)
+/// Whether `attempt`, given a way to run golock with a `REDIS_TIMEOUT`, shows what it is to show. Only a line that stands still
+/// is cut short by the deadline: an attempt that met it elsewhere, because the machine is slow, shows nothing, and is
+/// made again with more time.
+pub(crate) fn with_time(stands_still: bool, mut attempt: impl FnMut(&dyn Fn(Golock) -> Done) -> bool) -> bool {
+    let timeouts: &[u64] = if stands_still { &[1, 2, 4, 8, 16, 32] } else { &[30] };
+    timeouts.iter().any(|&seconds| {
+        attempt(&|golock| {
+            let running = golock.set("REDIS_TIMEOUT", seconds.to_string()).spawn();
+            if stands_still {
+                // It cannot end sooner, and to look for the end of so many costs more than they do.
+                thread::sleep(Duration::from_secs(seconds));
+            }
+            running.wait()
+        })
+    })
 }

@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::support::outcome::{Outcome, with_time};
 use crate::support::tls::{Secured, VERSIONS};
-use crate::support::{Action, Direction, Fault, Job, Record, Scene, abreast, each, until};
+use crate::support::{Action, Direction, Done, Fault, Golock, Job, Record, Scene, abreast, each, until};
 
 /// The distance of the bytes that are hit; no divisor of a record's parts, so that it meets all of them.
 const STEP: usize = 59;
@@ -67,17 +67,17 @@ impl Case {
     }
 
     fn check(&self, secured: &Secured) {
-        let told = with_time(self.waits(), |timeout| self.tells(secured, timeout));
+        let told = with_time(self.waits(), |run| self.tells(secured, run));
         assert!(told, "the fault did not happen, or something else broke");
     }
 
     /// Runs it, and asserts what comes of it; false if it went another way than it was meant to.
-    fn tells(&self, secured: &Secured, timeout: &str) -> bool {
+    fn tells(&self, secured: &Secured, run: &dyn Fn(Golock) -> Done) -> bool {
         let mut scene = Scene::new(&secured.server, Job::exits(7)).fault(self.connection, self.fault);
         scene.proxy = scene.proxy.in_turn();
         let golock = secured.golock(&scene);
         let limited = if self.alone { golock.clone().set("RECONNECT_ATTEMPTS", "0") } else { golock.clone() };
-        let done = limited.set("REDIS_TIMEOUT", timeout).run();
+        let done = run(limited);
         until("all has reached the server", || scene.proxy.open() == 0);
         let Some(record) = scene.proxy.records().into_iter().nth(self.connection) else { return false };
         let (allowed, connections) = self.allowed(&record);
@@ -92,13 +92,13 @@ impl Case {
 
     /// What may come of it, and how many connections golock makes.
     fn allowed(&self, record: &Record) -> (&'static [Outcome], usize) {
-        use Outcome::{Done, Kept, NotTaken, Orphaned, Unheard};
+        use Outcome::{Kept, NotTaken, Orphaned, Unheard};
         let commands = end_of_commands(&record.request);
         let acquires = self.connection == ACQUIRE;
         let outcomes: &[Outcome] = match (self.fault.direction, commands) {
             // What is hit is the goodbye.
-            (Direction::Request, Some(end)) if self.fault.at >= end => return (&[Done], 2),
-            _ if !self.alone => return (&[Done], 3),
+            (Direction::Request, Some(end)) if self.fault.at >= end => return (&[Outcome::Done], 2),
+            _ if !self.alone => return (&[Outcome::Done], 3),
             // The commands were not sent, or a byte of their record is missing: nothing is carried out.
             (Direction::Request, _) | (Direction::Reply, None) => {
                 if acquires {
