@@ -7,6 +7,7 @@
 mod bound;
 mod cluster;
 mod cronlock;
+mod cuts;
 #[cfg(target_os = "linux")]
 mod dispositions;
 mod docs;

@@ -2,11 +2,13 @@
 
 pub(crate) mod cases;
 pub(crate) mod cluster;
+pub(crate) mod fault;
 pub(crate) mod forward;
 pub(crate) mod full;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
+pub(crate) mod outcome;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;
@@ -23,10 +25,11 @@ pub(crate) mod wait;
 #[cfg(target_os = "linux")]
 pub(crate) mod watch;
 
-pub(crate) use self::cases::each;
+pub(crate) use self::cases::{abreast, each};
+pub(crate) use self::fault::{Action, Direction, Fault};
 pub(crate) use self::golock::{Done, Golock, Running};
 pub(crate) use self::job::Job;
-pub(crate) use self::proxy::{Action, Direction, Fault, Proxy};
+pub(crate) use self::proxy::{Proxy, Record};
 pub(crate) use self::redis::{Data, Server};
 pub(crate) use self::scene::{STALE, Scene};
 pub(crate) use self::scripted::Scripted;

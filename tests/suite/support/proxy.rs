@@ -1,49 +1,17 @@
-//! A proxy between golock and a real server, which breaks connections at a chosen byte.
+//! A proxy between golock and a real server, which does to chosen connections what a [`Fault`] says.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::fault::{Action, Direction, Fault};
 use super::resp::{Words, commands};
 use super::scripted::{Scripted, drain, send};
-
-/// Which way the bytes flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// From golock to the server.
-    Request,
-    /// From the server to golock.
-    Reply,
-}
-
-/// What happens to the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// It ends in order (FIN).
-    Close,
-    /// It ends in an error (RST).
-    Reset,
-    /// It stays open, but nothing more passes in this direction.
-    Stall,
-}
-
-/// A break of one connection. It happens when there is a byte at offset `at` to pass on: the bytes before it get
-/// through, it does not. A fault among the requests leaves the server with the bytes before it, and the client with
-/// its replies to those. At a fault among the replies the server has seen the whole request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
-    /// Which bytes are counted.
-    pub(crate) direction: Direction,
-    /// The offset of the first byte that does not get through.
-    pub(crate) at: usize,
-    /// How the connection breaks.
-    pub(crate) action: Action,
-}
 
 /// What has happened on one connection.
 #[derive(Clone, Debug, Default)]
@@ -73,22 +41,23 @@ pub(crate) struct Proxy {
 
 struct Shared {
     upstream: u16,
-    faults: Mutex<HashMap<usize, Fault>>,
-    pace: Mutex<Option<Pace>>,
+    faults: Mutex<Vec<(RangeInclusive<usize>, Fault)>>,
     records: Mutex<Vec<Record>>,
-}
-
-#[derive(Clone, Copy)]
-struct Pace {
-    piece: usize,
-    delay: Duration,
+    /// The index of the connection whose turn it is, where they are served in turn.
+    turn: Mutex<Option<usize>>,
+    turned: Condvar,
 }
 
 impl Proxy {
     /// A proxy to this port of 127.0.0.1 that as yet breaks nothing.
     pub(crate) fn start(upstream: u16) -> Self {
-        let shared =
-            Arc::new(Shared { upstream, faults: Mutex::default(), pace: Mutex::default(), records: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            faults: Mutex::default(),
+            records: Mutex::default(),
+            turn: Mutex::default(),
+            turned: Condvar::new(),
+        });
         let clients = Scripted::start({
             let shared = Arc::clone(&shared);
             move |index, client| shared.serve(index, client)
@@ -99,14 +68,33 @@ impl Proxy {
     /// Plans a fault for the connection of this index, in order of arrival.
     #[must_use]
     pub(crate) fn fault(self, index: usize, fault: Fault) -> Self {
-        self.shared.faults.lock().unwrap().insert(index, fault);
+        self.plan(index..=index, fault)
+    }
+
+    /// Plans a fault that lasts: for every connection from this index on.
+    #[must_use]
+    pub(crate) fn fault_from(self, first: usize, fault: Fault) -> Self {
+        self.plan(first..=usize::MAX, fault)
+    }
+
+    fn plan(self, indices: RangeInclusive<usize>, fault: Fault) -> Self {
+        self.shared.faults.lock().unwrap().push((indices, fault));
         self
     }
 
-    /// Passes bytes on in pieces of at most `piece` bytes, each after `delay`.
+    /// Passes all bytes on in pieces of at most `piece` bytes, each after `delay`.
     #[must_use]
     pub(crate) fn pace(self, piece: usize, delay: Duration) -> Self {
-        *self.shared.pace.lock().unwrap() = Some(Pace { piece, delay });
+        let slow = |direction| Fault { direction, at: 0, action: Action::Slow { piece, delay } };
+        self.fault_from(0, slow(Direction::Request)).fault_from(0, slow(Direction::Reply))
+    }
+
+    /// Serves each connection only when all has reached the server that the one before had to say. For one golock, which has
+    /// one connection at a time: however slow this proxy, no SET of a connection that golock has given up overtakes the
+    /// release and takes the lock again, for nobody.
+    #[must_use]
+    pub(crate) fn in_turn(self) -> Self {
+        *self.shared.turn.lock().unwrap() = Some(0);
         self
     }
 
@@ -134,6 +122,15 @@ impl Proxy {
 impl Shared {
     fn serve(&self, index: usize, client: &TcpStream) {
         self.record(index, |_| ());
+        let turn = self.turn.lock().unwrap();
+        drop(self.turned.wait_while(turn, |turn| turn.is_some_and(|turn| turn < index)).unwrap());
+        self.connect(index, client);
+        let mut turn = self.turn.lock().unwrap();
+        *turn = turn.map(|_| index + 1);
+        self.turned.notify_all();
+    }
+
+    fn connect(&self, index: usize, client: &TcpStream) {
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.upstream)) else { return };
         server.set_nodelay(true).unwrap();
         thread::scope(|scope| {
@@ -150,7 +147,7 @@ impl Shared {
                 drain(client);
                 Shutdown::Both
             }
-            None => Shutdown::Both,
+            _ => Shutdown::Both,
         };
         let _ = server.shutdown(end);
     }
@@ -160,46 +157,49 @@ impl Shared {
             drain(server);
         }
         let _ = server.shutdown(Shutdown::Both);
-        let _ = match self.fault_of(index) {
+        let _ = if self.is_reset(index) {
             // With lingering off, the close at the end of `serve` is a reset; until then the client must see nothing.
-            Some(Fault { action: Action::Reset, .. }) if self.record(index, |record| record.broken) => {
-                SockRef::from(client).set_linger(Some(Duration::ZERO)).and_then(|()| client.shutdown(Shutdown::Read))
-            }
-            _ => client.shutdown(Shutdown::Both),
+            SockRef::from(client).set_linger(Some(Duration::ZERO)).and_then(|()| client.shutdown(Shutdown::Read))
+        } else {
+            client.shutdown(Shutdown::Both)
         };
     }
 
-    /// Passes bytes on until one side ends, or the fault's time has come.
+    fn is_reset(&self, index: usize) -> bool {
+        let faults = [Direction::Request, Direction::Reply].map(|direction| self.fault_of(index, direction));
+        let planned = faults.into_iter().flatten().any(|fault| fault.action == Action::Reset);
+        planned && self.record(index, |record| record.broken)
+    }
+
+    /// Passes bytes on until one side ends, or a fault ends the connection.
     fn carry(&self, index: usize, direction: Direction, mut from: &TcpStream, to: &TcpStream) -> Option<Action> {
-        let fault = self.fault_of(index).filter(|fault| fault.direction == direction);
+        let fault = self.fault_of(index, direction);
         let (mut seen, mut chunk) = (0, [0; 4096]);
         loop {
             let count = from.read(&mut chunk).ok().filter(|&count| count > 0)?;
             self.record(index, |record| record.note(direction, &chunk[..count]));
             let passing = fault.map_or(count, |fault| fault.at.saturating_sub(seen).min(count));
-            if !self.pass(&chunk[..passing], to) {
+            let (whole, rest) = chunk[..count].split_at(passing);
+            if !send(to, whole) {
                 return None;
             }
-            if passing < count {
+            if let Some(fault) = fault.filter(|_| !rest.is_empty()) {
                 self.record(index, |record| record.broken = true);
-                return fault.map(|fault| fault.action);
+                let goes_on = fault.action.pass(rest, from, to)?;
+                if !goes_on {
+                    return Some(fault.action);
+                }
             }
             seen += count;
         }
     }
 
-    fn pass(&self, bytes: &[u8], to: &TcpStream) -> bool {
-        match *self.pace.lock().unwrap() {
-            None => send(to, bytes),
-            Some(Pace { piece, delay }) => bytes.chunks(piece).all(|bytes| {
-                thread::sleep(delay);
-                send(to, bytes)
-            }),
-        }
-    }
-
-    fn fault_of(&self, index: usize) -> Option<Fault> {
-        self.faults.lock().unwrap().get(&index).copied()
+    /// The fault that was planned last for this place.
+    fn fault_of(&self, index: usize, direction: Direction) -> Option<Fault> {
+        let faults = self.faults.lock().unwrap();
+        let here =
+            |(indices, fault): &&(_, Fault)| RangeInclusive::contains(indices, &index) && fault.direction == direction;
+        faults.iter().rev().find(here).map(|(_, fault)| *fault)
     }
 
     fn record<T>(&self, index: usize, change: impl FnOnce(&mut Record) -> T) -> T {

@@ -1,4 +1,4 @@
-//! The requests that a client has sent, read back from its bytes.
+//! The requests that a client has sent and the replies that it has got, read back from their bytes.
 
 /// A command and its arguments.
 pub(crate) type Words = Vec<String>;
@@ -30,4 +30,18 @@ fn next_length(sign: u8, bytes: &[u8]) -> Option<(usize, &[u8])> {
     assert_eq!(bytes[0], sign, "not a request: {:?}", String::from_utf8_lossy(bytes));
     let digits = str::from_utf8(&bytes[1..end]).unwrap();
     Some((digits.parse().unwrap(), &bytes[end + 2..]))
+}
+
+/// How many replies stand complete at the start of `bytes`: lines, and bulk strings.
+pub(crate) fn count_replies(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let body = match bytes[0] {
+            b'$' if bytes[1] != b'-' => next_length(b'$', bytes).unwrap().0 + 2,
+            _ => 0,
+        };
+        let Some(rest) = bytes.get(end + 2 + body..) else { break };
+        (bytes, count) = (rest, count + 1);
+    }
+    count
 }

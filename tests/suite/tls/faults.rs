@@ -8,7 +8,7 @@ use crate::support::scripted::drain;
 use crate::support::tls::certificates::Authority;
 use crate::support::tls::trickle::trickle;
 use crate::support::tls::{Secured, VERSIONS};
-use crate::support::{Action, Direction, Fault, Golock, Job, Scene, Scripted, each};
+use crate::support::{Action, Direction, Fault, Golock, Job, Scene, Scripted, abreast, each};
 
 /// How many of the first bytes are all tried: headers, versions, the random of the server.
 const CLOSE: usize = 64;
@@ -27,30 +27,22 @@ fn patient(secured: &Secured, scene: &Scene<'_>) -> Golock {
     secured.golock(scene).set("RECONNECT_ATTEMPTS", "20")
 }
 
-/// How many bytes always pass in this direction on the connection of this index when nothing breaks.
-fn length(secured: &Secured, index: usize, direction: Direction) -> usize {
+/// How many bytes of replies always pass on the connection of this index when nothing breaks.
+fn length(secured: &Secured, index: usize) -> usize {
     let scene = Scene::new(&secured.server, Job::exits(7));
     secured.golock(&scene).run().assert_silent(7);
-    let record = scene.proxy.records().swap_remove(index);
-    let length = match direction {
-        Direction::Request => record.request.len(),
-        Direction::Reply => record.reply.len(),
-    };
-    length - VARIANCE
+    scene.proxy.records().swap_remove(index).reply.len() - VARIANCE
 }
 
-/// Breaks the connection of index `index` at each of `places`; the next one then serves.
-fn break_at(secured: &Secured, index: usize, direction: Direction, places: &[(usize, Action)]) {
-    for places in places.chunks(ABREAST) {
-        each(places, |&(at, action)| {
-            let scene = Scene::new(&secured.server, Job::exits(7)).fault(index, Fault { direction, at, action });
-            // Only a stall is cut short by the deadline; elsewhere a slow machine shall not meet it.
-            let timeout = if action == Action::Stall { "1" } else { "30" };
-            patient(secured, &scene).set("REDIS_TIMEOUT", timeout).run().assert_silent(7);
-            assert!(scene.proxy.records()[index].broken, "the fault did not happen");
-            scene.assert_released();
-        });
-    }
+/// Breaks the first connection at each of `places` in the replies; the next one then serves.
+fn break_at(secured: &Secured, places: &[(usize, Action)]) {
+    abreast(ABREAST, places, |&(at, action)| {
+        let scene =
+            Scene::new(&secured.server, Job::exits(7)).fault(0, Fault { direction: Direction::Reply, at, action });
+        patient(secured, &scene).set("REDIS_TIMEOUT", "30").run().assert_silent(7);
+        assert!(scene.proxy.records()[0].broken, "the fault did not happen");
+        scene.assert_released();
+    });
 }
 
 /// Every place among the first bytes, and many behind them, for each of the `actions`.
@@ -68,39 +60,8 @@ fn few(length: usize, count: usize, action: Action) -> Vec<(usize, Action)> {
 fn a_handshake_that_is_cut_at_any_byte_is_begun_again() {
     each(&VERSIONS, |version| {
         let secured = Secured::start(&["--tls-protocols", version]);
-        let places = many(length(&secured, 0, Direction::Reply), &[Action::Close, Action::Reset]);
-        break_at(&secured, 0, Direction::Reply, &places);
-    });
-}
-
-#[test]
-fn a_handshake_that_stands_still_is_begun_again() {
-    each(&VERSIONS, |version| {
-        let secured = Secured::start(&["--tls-protocols", version]);
-        for direction in [Direction::Request, Direction::Reply] {
-            let places = few(length(&secured, 0, direction), ABREAST - 1, Action::Stall);
-            break_at(&secured, 0, direction, &places);
-        }
-    });
-}
-
-#[test]
-fn a_greeting_that_is_cut_is_sent_again() {
-    each(&VERSIONS, |version| {
-        let secured = Secured::start(&["--tls-protocols", version]);
-        let length = length(&secured, 0, Direction::Request);
-        break_at(&secured, 0, Direction::Request, &few(length, 2 * ABREAST, Action::Close));
-    });
-}
-
-#[test]
-fn a_resumed_handshake_that_breaks_is_begun_again() {
-    each(&VERSIONS, |version| {
-        let secured = Secured::start(&["--tls-protocols", version]);
-        let length = length(&secured, 1, Direction::Reply);
-        for action in [Action::Close, Action::Reset, Action::Stall] {
-            break_at(&secured, 1, Direction::Reply, &few(length, ABREAST - 1, action));
-        }
+        let places = many(length(&secured, 0), &[Action::Close, Action::Reset]);
+        break_at(&secured, &places);
     });
 }
 
@@ -156,7 +117,7 @@ fn a_handshake_that_never_gets_far_is_given_up() {
     each(&VERSIONS, |version| {
         let secured = Secured::start(&["--tls-protocols", version]);
         // What got further could be resumed, and is shorter then.
-        let length = length(&secured, 1, Direction::Reply);
+        let length = length(&secured, 1);
         each(&few(length, ABREAST / 2, Action::Stall), |&(at, action)| {
             let mut scene = Scene::new(&secured.server, Job::exits(7));
             for index in 0..3 {
