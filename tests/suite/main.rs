@@ -13,6 +13,7 @@ mod docs;
 mod examples;
 mod failover;
 mod find;
+mod given_back;
 mod herd;
 mod hostile;
 #[cfg(target_os = "linux")]
