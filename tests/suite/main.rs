@@ -5,6 +5,8 @@
 
 #[cfg(target_os = "linux")]
 mod bound;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cluster;
 mod cronlock;
 #[cfg(target_os = "linux")]
