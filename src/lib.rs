@@ -136,7 +136,7 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
         let started = job::start(&path, command, &config.name, store.token(), store.binds());
         started.map_err(|error| unfit(program, error))
     });
-    let started = started.inspect_err(|_| store.give_back())?;
+    let started = started.inspect_err(|error| store.give_back(matches!(error, Error::Stopped(_))))?;
     story.tell(&Event::Started(&path, started.pid));
 
     let ended = job::supervise(started, &signals, config.limits, store.keep(), story)

@@ -82,6 +82,7 @@ pub enum Event<'a> {
     Ended(&'a OsStr, Ended, Option<Duration>),
     Released(&'a [u8], Released),
     NotReleased(&'a Lock, &'a lock::Error<net::Error>),
+    NotGivenBack(&'a Lock, &'a lock::Error<net::Error>),
     NotRenewed(&'a lock::Error<net::Error>),
     LeaseLost(&'a Lock, &'a Loss),
 }
@@ -195,7 +196,7 @@ impl Display for Event<'_> {
                     Loss::Expired(None) => f.write_str("golock stood still for too long"),
                 }
             }
-            Self::NotReleased(lock, error) => {
+            Self::NotReleased(lock, error) | Self::NotGivenBack(lock, error) => {
                 write!(f, "cannot release {}, which may stay for {} s: {error}", Shown(&lock.name), lock.ttl.as_secs())
             }
         }

@@ -169,7 +169,7 @@ impl Store for LocalStore<'_> {
         Some(self)
     }
 
-    fn give_back(&mut self) {
+    fn give_back(&mut self, _stopped: bool) {
         // Should the grace stay in the file, it is over soon.
         if let Some(file) = self.held.take() {
             let _ = file.set_len(0);

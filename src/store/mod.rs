@@ -34,8 +34,10 @@ pub trait Store {
     /// What is to be done while the command runs.
     fn keep(&mut self) -> Option<&mut dyn Keep>;
 
-    /// Gives the lock back at once, for the command does not run: another host may run it.
-    fn give_back(&mut self);
+    /// Gives the lock back at once, for the command does not run: another host may run it. That this failed is told
+    /// if golock was `stopped`, of which nothing else is said; otherwise it would be a second line, or break the silence
+    /// of who skips.
+    fn give_back(&mut self, stopped: bool);
 
     /// Releases the lock when its grace has passed. Whatever comes of it, the command's exit code stands, so a failure
     /// is only told.

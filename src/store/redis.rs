@@ -83,7 +83,7 @@ impl Store for RedisStore<'_> {
             Err(error) => {
                 let error = self.blame("take", error);
                 if matches!(error, Error::Stopped(_)) {
-                    self.give_back();
+                    self.give_back(true);
                 }
                 Err(error)
             }
@@ -127,7 +127,7 @@ impl Store for RedisStore<'_> {
         if self.lease.is_some() { Some(self) } else { None }
     }
 
-    fn give_back(&mut self) {
+    fn give_back(&mut self, stopped: bool) {
         if !self.redis.has_spoken() {
             return;
         }
@@ -137,7 +137,8 @@ impl Store for RedisStore<'_> {
             // If it is another's, it has never been ours.
             Ok(Released::Lost) => {}
             Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
-            Err(error) => self.story.tell(&Event::NotReleased(&self.lock, &error)),
+            Err(error) if stopped => self.story.tell(&Event::NotReleased(&self.lock, &error)),
+            Err(error) => self.story.tell(&Event::NotGivenBack(&self.lock, &error)),
         }
         self.redis.close();
     }

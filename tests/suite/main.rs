@@ -5,6 +5,8 @@
 
 #[cfg(target_os = "linux")]
 mod bound;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod cluster;
 mod cronlock;
 mod cuts;
@@ -14,6 +16,7 @@ mod docs;
 mod examples;
 mod failover;
 mod find;
+mod given_back;
 mod herd;
 mod hostile;
 #[cfg(target_os = "linux")]

@@ -42,7 +42,7 @@ fn stop_golocks(hosts: &[Host], dice: &Dice, end: Instant) -> Vec<Standstill> {
     let mut stops = Vec::new();
     while Instant::now() < end {
         pass(dice.span(10, 500), end);
-        let host = &hosts[usize::try_from(dice.below(4)).unwrap()];
+        let host = &hosts[dice.index(hosts.len())];
         let from = uptime();
         if let Some(golock) = host.signal(Signal::STOP, None) {
             pass(if dice.below(2) == 0 { dice.span(4000, 6000) } else { dice.span(10, 1000) }, end);
@@ -60,7 +60,7 @@ fn keep_running(host: &Host, server: &Server, court: &Court, dice: &Dice, end: I
         let span = if dice.below(6) == 0 { dice.span(3000, 8000) } else { dice.span(0, 300) };
         let span = span.min(end.saturating_duration_since(Instant::now()));
         let wait = if dice.below(2) == 0 { "0" } else { "2" };
-        ends.push(host.run(&leasing(server.port(), LEASE).set("WAIT", wait).args(court.job(span))));
+        ends.push(host.run(&leasing(server.port(), LEASE).set("WAIT", wait).args(court.job(span, 0))));
         pass(dice.span(10, 100), end);
     }
     ends
@@ -108,7 +108,7 @@ impl Verdict {
         format!(
             "{} jobs started; {done} golocks did theirs, {skipped} skipped, {failed} failed or lost their lease\n\
             {} overlaps with a job whose golock stood still: {excused:?}",
-            self.court.starts(),
+            self.court.starts().len(),
             excused.len(),
         )
     }

@@ -12,23 +12,24 @@ use super::job_tools::Notes;
 use super::wait::{holds_within, until};
 use super::watch::uptime;
 
-/// Marks that it runs, looks who else does, runs for `$1` seconds, and takes its mark away. A mark is the name of a file:
-/// process id, the time of its birth, process id of its golock. That of a job that was killed stays; it is told from one
-/// that runs by looking at the process, and is cleared away by the next.
+/// Marks that it runs, looks who else does, runs for `$1` seconds, takes its mark away, and ends with code `$2`. A mark is
+/// the name of a file: process id, the time of its birth, process id of its golock. That of a job that was killed stays;
+/// it is told from one that runs by looking at the process, and is cleared away by the next.
 ///
 /// No clock is needed to see an overlap: who finds another alive when it has already marked itself, overlaps with it.
 const WITNESS: &str = r#"
 born() { { read -r line <"/proc/$1/stat"; } 2>/dev/null && set -- ${line##*) } && case $1 in [ZX]) false;; esac && born=${20}; }
 tell() { read -r now _ </proc/uptime; echo "$* $now" >>"$0/log"; }
-born $$; mine=$$.$born.$PPID
-: >"$0/marks/$mine"; tell start $$ $PPID
+born $$; self="$PPID $$ $born"; mine=$$.$born.$PPID
+: >"$0/marks/$mine"; tell start $self
 for mark in "$0"/marks/*; do
   mark=${mark##*/}; pid=${mark%%.*}; rest=${mark#*.}; since=${rest%.*}; golock=${rest#*.}
   [ "$mark" = "$mine" ] && continue
   if born "$pid" && [ "$born" = "$since" ] && [ -e "$0/marks/$mark" ]; then tell overlap $PPID "$golock"; else rm -f "$0/marks/$mark"; fi
 done
 sleep "$1"
-rm "$0/marks/$mine"; tell end $$ $PPID"#;
+rm "$0/marks/$mine"; tell end $self
+exit "$2""#;
 
 /// A source of numbers that look random, and are the same for the same seed.
 pub(crate) struct Dice(Mutex<u64>);
@@ -45,6 +46,11 @@ impl Dice {
         let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % limit
+    }
+
+    /// An index into so many.
+    pub(crate) fn index(&self, count: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(count).unwrap())).unwrap()
     }
 
     /// A span between these numbers of milliseconds.
@@ -80,6 +86,16 @@ pub(crate) struct Overlap {
     pub(crate) at: f64,
 }
 
+/// What one job says of its start or its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Testimony {
+    pub(crate) golock: i32,
+    pub(crate) job: Pid,
+    /// When the job's process was born, by which it is told from another that has got its number.
+    pub(crate) born: String,
+    pub(crate) at: f64,
+}
+
 impl Court {
     pub(crate) fn new() -> Self {
         let notes = Notes::new();
@@ -87,29 +103,48 @@ impl Court {
         Self(notes)
     }
 
-    /// The words for a job that lasts so long.
-    pub(crate) fn job(&self, span: Duration) -> Vec<OsString> {
+    /// The words for a job that lasts so long and ends with this code.
+    pub(crate) fn job(&self, span: Duration, code: i32) -> Vec<OsString> {
         let mut words = self.0.job(WITNESS);
-        words.push(span.as_secs_f64().to_string().into());
+        words.extend([span.as_secs_f64().to_string().into(), code.to_string().into()]);
         words
     }
 
-    /// How many jobs have started.
-    pub(crate) fn starts(&self) -> usize {
-        self.0.read("log").lines().filter(|line| line.starts_with("start ")).count()
+    /// What the jobs say of their starts.
+    pub(crate) fn starts(&self) -> Vec<Testimony> {
+        self.testimonies("start")
+    }
+
+    /// What they say of their ends; those that were killed say nothing.
+    pub(crate) fn ends(&self) -> Vec<Testimony> {
+        self.testimonies("end")
+    }
+
+    fn testimonies(&self, of: &str) -> Vec<Testimony> {
+        let testimony = |words: Vec<String>| Testimony {
+            golock: words[0].parse().unwrap(),
+            job: Pid::from_raw(words[1].parse().unwrap()).unwrap(),
+            born: words[2].clone(),
+            at: words[3].parse().unwrap(),
+        };
+        self.told(of).map(testimony).collect()
     }
 
     /// The overlaps that jobs have seen.
     pub(crate) fn overlaps(&self) -> Vec<Overlap> {
-        let log = self.0.read("log");
-        let overlap = |line: &str| {
-            let words: Vec<_> = line.strip_prefix("overlap ")?.split(' ').collect();
-            Some(Overlap {
-                golocks: [words[0], words[1]].map(|pid| pid.parse().unwrap()),
-                at: words[2].parse().unwrap(),
-            })
+        let overlap = |words: Vec<String>| Overlap {
+            golocks: [&words[0], &words[1]].map(|pid| pid.parse().unwrap()),
+            at: words[2].parse().unwrap(),
         };
-        log.lines().filter_map(overlap).collect()
+        self.told("overlap").map(overlap).collect()
+    }
+
+    /// The words of each line that begins with this one, which is left out.
+    fn told(&self, of: &str) -> impl Iterator<Item = Vec<String>> {
+        let log = self.0.read("log");
+        let rest = |line: &str| line.strip_prefix(of)?.strip_prefix(' ').map(String::from);
+        let lines: Vec<_> = log.lines().filter_map(rest).collect();
+        lines.into_iter().map(|line| line.split(' ').map(String::from).collect())
     }
 }
 
@@ -120,7 +155,17 @@ pub(crate) struct Host(Mutex<Option<Running>>);
 impl Host {
     /// Runs golock once.
     pub(crate) fn run(&self, golock: &Golock) -> Done {
-        *self.0.lock().unwrap() = Some(golock.spawn());
+        self.start(golock);
+        self.wait()
+    }
+
+    /// Starts golock.
+    pub(crate) fn start(&self, golock: &Golock) -> Pid {
+        self.0.lock().unwrap().insert(golock.spawn()).pid()
+    }
+
+    /// Waits until the golock that was started has ended.
+    pub(crate) fn wait(&self) -> Done {
         // Whoever signals it holds the mutex, and so never hits another process that has got its number.
         until("golock ends", || self.0.lock().unwrap().as_mut().is_none_or(Running::has_ended));
         let ended = self.0.lock().unwrap().take();

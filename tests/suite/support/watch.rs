@@ -42,6 +42,18 @@ pub(crate) fn mentioning(word: &str) -> Vec<Pid> {
     processes("cmdline", |line| line.contains(word))
 }
 
+/// The processes that have `word` in their environment; they pass it on to those that they start.
+pub(crate) fn inheriting(word: &str) -> Vec<Pid> {
+    processes("environ", |variables| variables.contains(word))
+}
+
+/// When a process was born, in the kernel's own measure. A zombie still counts as a process.
+pub(crate) fn birth(pid: Pid) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything; the time is the twentieth word after it (proc(5)).
+    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(String::from)
+}
+
 /// All processes whose `/proc/PID/NAME` is as `wanted`.
 fn processes(name: &str, wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
