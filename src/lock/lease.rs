@@ -4,10 +4,12 @@ use crate::resp::Reply;
 use std::time::Duration;
 
 /// Renews the lock `KEYS[1]` of the token `ARGV[1]` for `ARGV[2]` milliseconds, and sets it again if it is gone: then
-/// nobody holds it. Gives back the value that stands there in the end.
+/// nobody holds it. Gives back the value that stands there in the end. It never shortens: a renewal that arrives after the
+/// release leaves the grace as it is.
 const RENEW: &[u8] = b"local v=redis.call('GET',KEYS[1]) \
     if not v then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return ARGV[1] end \
-    if v==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v";
+    if v==ARGV[1] and redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then \
+    redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v";
 
 /// The longest pause between two attempts at a renewal.
 const PAUSE: Duration = Duration::from_secs(1);

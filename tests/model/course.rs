@@ -33,8 +33,6 @@ impl World {
             Event::Arrive(index) => {
                 let Stray { host, request, .. } = self.strays.remove(index);
                 self.execute(setting, host, request);
-                // A renewal that arrives after the release sets the end of the lock anew.
-                self.grace_end = self.grace_end.min(self.redis.expires.unwrap_or(0));
             }
             Event::Renew(index) => self.go(setting, index, Phase::Renewing),
             Event::Stop(index) => self.hosts[index].enter(Phase::Stopping, now),

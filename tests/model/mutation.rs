@@ -34,7 +34,7 @@ impl Mutation {
             Self::TakeOverWithoutCompare => Some(("v==ARGV[1] and ", "")),
             Self::TakeOverWithTtl => Some((" and redis.call('TTL',KEYS[1])==-1", "")),
             Self::RenewalWithoutCompare => Some((
-                "if v==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v",
+                "if v==ARGV[1] and redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v",
                 "redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return ARGV[1]",
             )),
             Self::OwnershipBySet

@@ -47,7 +47,8 @@ impl Redis {
             [b"SET", _, value, options @ ..] => self.set(value, options),
             [b"GET", _] => self.value.clone().map_or(Reply::Nil, Reply::Bulk),
             [b"DEL", _] => Reply::Integer(self.delete().is_some().into()),
-            [b"TTL", _] => Reply::Integer(self.ttl()),
+            [b"TTL", _] => Reply::Integer(self.left(500, 1000)),
+            [b"PTTL", _] => Reply::Integer(self.left(0, 1)),
             [b"PEXPIRE", _, span] if self.value.is_some() => {
                 self.expires = Some(self.now + number(span));
                 Reply::Integer(1)
@@ -72,9 +73,9 @@ impl Redis {
         Reply::Status(b"OK".to_vec())
     }
 
-    /// TTL rounds to the nearest second.
-    fn ttl(&self) -> i64 {
-        let left = self.expires.map_or(-1, |end| i64::try_from((end - self.now + 500) / 1000).unwrap());
+    /// What is left of the TTL, in some unit. TTL rounds to the nearest second.
+    fn left(&self, half: u64, unit: u64) -> i64 {
+        let left = self.expires.map_or(-1, |end| i64::try_from((end - self.now + half) / unit).unwrap());
         if self.value.is_some() { left } else { -2 }
     }
 

@@ -143,8 +143,7 @@ impl Round {
         let known =
             line.is_empty() || line.contains("lost before the command ended") || line.contains("cannot release");
         let explained = if line.contains("lost before") {
-            // A release that is repeated, because its reply was lost, may find that another has got the lock since.
-            self.met_loss(run) || self.is_touched(run) || run.is_slow() || run.broken > 0
+            self.met_loss(run) || self.is_touched(run) || run.is_slow()
         } else {
             line.is_empty() || self.is_troubled(run) || self.was_hit(run, Signal::TERM)
         };
