@@ -3,8 +3,8 @@
 //!
 //!     hosts ADDRESS:PORT KEY COUNT
 //!
-//! It prints what came of it: how many took the lock, were told that it is held, or failed, how many connections were
-//! open at once at the most, and when the first and the last had their answer.
+//! It prints what came of it: how many took the lock, were told that it is held, failed, or had no answer in time, and
+//! after how many milliseconds the first, half of them, and the last had theirs.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "it prints")]
 
@@ -20,13 +20,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// Golock's own patience: REDIS_TIMEOUT.
+/// Golock's own patience: `REDIS_TIMEOUT`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Golock's RELEASE.
+/// Golock's `RELEASE`.
 const TTL: Duration = Duration::from_hours(24);
 
-/// A line of an answer that stands for two: the reply to SET and the reply to GET.
+/// The reply to SET and the reply to GET.
 const REPLIES: usize = 2;
 
 /// Writes down what is asked of it and answers nothing.
@@ -130,7 +130,6 @@ impl Host {
 struct Tally {
     fates: Vec<(Fate, Duration)>,
     open: usize,
-    most_open: usize,
 }
 
 /// Starts all hosts and goes with each as far as it gets.
@@ -144,7 +143,7 @@ fn run(server: SocketAddr, key: &str, count: usize) -> Result<Tally, Box<dyn Err
         epoll::add(&poll, &host.stream, epoll::EventData::new_u64(u64::try_from(number)?), flags)?;
         hosts.push(Some(host));
     }
-    (tally.open, tally.most_open) = (count, count);
+    tally.open = count;
     let mut events = Vec::with_capacity(1024);
     while tally.open > 0 && start.elapsed() < PATIENCE {
         events.clear();

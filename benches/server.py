@@ -183,6 +183,10 @@ class Server:
         self.polls += 1
         return int(self.info("clients")["blocked_clients"])
 
+    def rejected(self):
+        """How many connections it has turned away because it had too many."""
+        return int(self.info("stats")["rejected_connections"])
+
     def calibrate(self):
         """Finds out what it costs that the server is there, and that we ask."""
         self.idle = self.poll_cost = self.reading_cost = 0.0
@@ -261,10 +265,12 @@ class Herd:
                 time.sleep(0.001)
 
     def end(self):
-        """Tells those that still run to stop, and waits for them."""
+        """Tells all to stop, and waits for them; none must have ended before."""
         for pid in self.running:
             os.kill(pid, signal.SIGTERM)
         self.collect()
+        if set(self.codes.values()) != {128 + signal.SIGTERM}:
+            sys.exit(f"{sys.argv[0]}: exit codes {self.counted()}, {self.complaints()[:3]}")
 
     def counted(self):
         """How many ended with which code."""

@@ -13,6 +13,7 @@ mod docs;
 mod examples;
 mod failover;
 mod find;
+mod fleet;
 mod herd;
 mod hostile;
 #[cfg(target_os = "linux")]
