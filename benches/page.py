@@ -10,7 +10,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def setting(server, golock):
     """On what was measured, in one sentence."""
-    cores = len(os.sched_getaffinity(0))
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    if load > cores:
+        print(f"{sys.argv[0]}: the machine is busy (load {load:.0f}), so the times are too high", file=sys.stderr)
     size = os.path.getsize(golock)
     return f"Measured on {platform.machine()} with {cores} cores, Redis {server.version}, a golock of {size:,} bytes."
 
