@@ -16,6 +16,7 @@ mod docs;
 mod examples;
 mod failover;
 mod find;
+mod fleet;
 mod given_back;
 mod herd;
 mod hostile;

@@ -1,0 +1,175 @@
+//! Plays many hosts whose cron starts golock in the same moment, without a process for each: every one connects on its
+//! own, sends what golock sends to take one lock, reads its answer and hangs up.
+//!
+//!     hosts ADDRESS:PORT KEY COUNT
+//!
+//! It prints what came of it: how many took the lock, were told that it is held, failed, or had no answer in time, and
+//! after how many milliseconds the first, half of them, and the last had theirs.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "it prints")]
+
+use golock::lock::{Command, Exchange, Lock, Repeat, acquire};
+use golock::resp::{Parsed, Reply, encode, parse};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use std::error::Error;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Golock's own patience: `REDIS_TIMEOUT`.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Golock's `RELEASE`.
+const TTL: Duration = Duration::from_hours(24);
+
+/// The reply to SET and the reply to GET.
+const REPLIES: usize = 2;
+
+/// Writes down what is asked of it and answers nothing.
+#[derive(Default)]
+struct Recorder(Vec<u8>);
+
+impl Exchange for Recorder {
+    type Error = ();
+
+    fn exchange(&mut self, commands: &[Command<'_>], _: Repeat) -> Result<golock::lock::Answer, ()> {
+        for command in commands {
+            encode(&mut self.0, command);
+        }
+        Err(())
+    }
+}
+
+/// What golock sends to take `lock`.
+fn request(lock: &Lock) -> Vec<u8> {
+    let mut recorder = Recorder::default();
+    // It has to fail, as nothing answers.
+    let _ = acquire(&mut recorder, lock);
+    recorder.0
+}
+
+/// How a host fared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Took,
+    Skipped,
+    Failed,
+}
+
+/// A host on its way.
+struct Host {
+    stream: TcpStream,
+    lock: Lock,
+    answer: Vec<u8>,
+    asked: bool,
+}
+
+impl Host {
+    /// Begins to connect.
+    fn begin(server: SocketAddr, key: &str) -> Result<Self, Errno> {
+        let family = if server.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd: OwnedFd = socket_with(family, SocketType::STREAM, flags, None)?;
+        match connect(&fd, &server) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        let lock = Lock::new(format!("cronlock.{key}").as_bytes(), TTL);
+        Ok(Self { stream: fd.into(), lock, answer: Vec::new(), asked: false })
+    }
+
+    /// Goes on as far as it can without waiting.
+    fn advance(&mut self) -> Option<Fate> {
+        if !self.asked {
+            match self.stream.write_all(&request(&self.lock)) {
+                Ok(()) => self.asked = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(_) => return Some(Fate::Failed),
+            }
+        }
+        let mut chunk = [0; 512];
+        match self.stream.read(&mut chunk) {
+            Ok(count) if count > 0 => self.answer.extend(chunk.iter().take(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            _ => return Some(Fate::Failed),
+        }
+        self.judge()
+    }
+
+    /// What the answer says, once it is whole.
+    fn judge(&self) -> Option<Fate> {
+        let (mut rest, mut last) = (&self.answer[..], None);
+        for _ in 0..REPLIES {
+            match parse(rest) {
+                Ok(Parsed::Complete(reply, used)) => {
+                    rest = rest.get(used..).unwrap_or_default();
+                    last = Some(reply);
+                }
+                Ok(Parsed::Partial) => return None,
+                Err(_) => return Some(Fate::Failed),
+            }
+            if let Some(Reply::Error(_)) = last {
+                return Some(Fate::Failed);
+            }
+        }
+        match last {
+            Some(Reply::Bulk(value)) if value == self.lock.token.as_bytes() => Some(Fate::Took),
+            Some(Reply::Bulk(_)) => Some(Fate::Skipped),
+            _ => Some(Fate::Failed),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Tally {
+    fates: Vec<(Fate, Duration)>,
+    open: usize,
+}
+
+/// Starts all hosts and goes with each as far as it gets.
+fn run(server: SocketAddr, key: &str, count: usize) -> Result<Tally, Box<dyn Error>> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut hosts: Vec<Option<Host>> = Vec::with_capacity(count);
+    let (start, mut tally) = (Instant::now(), Tally::default());
+    for number in 0..count {
+        let host = Host::begin(server, key)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&poll, &host.stream, epoll::EventData::new_u64(u64::try_from(number)?), flags)?;
+        hosts.push(Some(host));
+    }
+    tally.open = count;
+    let mut events = Vec::with_capacity(1024);
+    while tally.open > 0 && start.elapsed() < PATIENCE {
+        events.clear();
+        let tick = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        epoll::wait(&poll, spare_capacity(&mut events), Some(&tick))?;
+        for event in &events {
+            let place = hosts.get_mut(usize::try_from(event.data.u64())?);
+            let Some(place) = place else { continue };
+            if let Some(fate) = place.as_mut().and_then(Host::advance) {
+                tally.fates.push((fate, start.elapsed()));
+                tally.open -= 1;
+                *place = None;
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [server, key, count] = &args[..] else { return Err("usage: hosts ADDRESS:PORT KEY COUNT".into()) };
+    let tally = run(server.parse()?, key, count.parse()?)?;
+    let of = |wanted: Fate| tally.fates.iter().filter(|(fate, _)| *fate == wanted).count();
+    let answered = |at: usize| tally.fates.get(at).map_or(0, |(_, after)| after.as_millis());
+    let last = tally.fates.len().saturating_sub(1);
+    println!("took={} skipped={} failed={} late={}", of(Fate::Took), of(Fate::Skipped), of(Fate::Failed), tally.open);
+    println!("first={} median={} last={}", answered(0), answered(last / 2), answered(last));
+    Ok(())
+}

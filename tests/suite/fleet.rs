@@ -1,0 +1,104 @@
+//! What DESIGN.md says a golock asks of Redis is what it asks.
+
+use std::fs;
+
+use super::docs::repository;
+use crate::support::proxy::Record;
+use crate::support::{Golock, Job, Scene, Server, until};
+
+/// The password and the database of the table.
+const LOGIN: [(&str, &str); 2] = [("AUTH", "0123456789abcdef"), ("DB", "3")];
+
+/// How many digits the rest of a grace of 40 s has in milliseconds, unless the machine is slow.
+const GRACE_DIGITS: usize = 5;
+
+/// The cells of this row of the table "what is said", without the first.
+fn row(title: &str) -> Vec<String> {
+    let page = fs::read_to_string(repository("DESIGN.md")).unwrap();
+    let (_, table) = page.split_once("<!-- made by benches/fleet: what is said -->").unwrap();
+    let row = table.lines().find_map(|line| line.strip_prefix(&format!("| {title} | "))).unwrap();
+    row.split(" | ").map(|cell| cell.trim().replace(',', "")).collect()
+}
+
+/// The figures in these cells.
+fn figures(title: &str, cells: &[usize]) -> Vec<usize> {
+    let row = row(title);
+    cells.iter().map(|&cell| row[cell].parse().unwrap()).collect()
+}
+
+/// Connections, bytes to Redis, and bytes from it, in a line of the table.
+const SAID: [usize; 3] = [0, 2, 3];
+
+/// The same of what was recorded.
+fn said(records: &[Record]) -> Vec<usize> {
+    let bytes = |of: fn(&Record) -> usize| records.iter().map(of).sum();
+    vec![records.len(), bytes(|record| record.request.len()), bytes(|record| record.reply.len())]
+}
+
+/// The scene's golock with a name as long as a default one, and the default grace.
+fn fleet(scene: &Scene<'_>) -> Golock {
+    let filler = "cronlock.".len() + 32 - scene.name().len();
+    scene.golock().set("PREFIX", format!("{}cronlock.", "x".repeat(filler))).set("GRACE", "40")
+}
+
+/// What was recorded once all connections have ended.
+fn ended(scene: &Scene<'_>) -> Vec<Record> {
+    until("golock's connections end", || scene.proxy.open() == 0);
+    scene.proxy.records()
+}
+
+#[test]
+fn a_run_and_a_skipped_run_say_what_is_written() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    fleet(&scene).run().assert_silent(7);
+    let run = ended(&scene);
+    let rest = run[1].commands()[0].last().unwrap().len();
+    let mut said_by_run = said(&run);
+    said_by_run[1] = said_by_run[1] - rest + GRACE_DIGITS;
+    assert_eq!(said_by_run, figures("a run", &SAID));
+    // Its grace is not over.
+    fleet(&scene).run().assert_silent(200);
+    assert_eq!(said(&ended(&scene)[2..]), figures("a run that is skipped", &SAID));
+}
+
+#[test]
+fn a_login_says_what_is_written() {
+    let server = Server::start(&["--requirepass", LOGIN[0].1]);
+    let scene = Scene::new(&server, Job::exits(7));
+    LOGIN.iter().fold(fleet(&scene), |golock, (name, value)| golock.set(name, value)).run().assert_silent(7);
+    let [acquire, _] = <[Record; 2]>::try_from(ended(&scene)).unwrap();
+    let skipped = figures("a run that is skipped", &SAID);
+    let login = figures("each connection, with a login", &SAID[1..]);
+    // SET answers `+OK` to a golock that gets the lock, and `$-1` to one that is skipped: as long.
+    assert_eq!(said(&[acquire]), [1, skipped[1] + login[0], skipped[2] + login[1]]);
+}
+
+#[test]
+fn a_renewal_says_what_is_written() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::gated(7));
+    let running = fleet(&scene).set("LEASE", "3").spawn();
+    scene.job.wait_running();
+    until("a renewal has been answered", || {
+        scene.proxy.records().get(1).is_some_and(|record| !record.reply.is_empty())
+    });
+    let renewal = scene.proxy.records()[1].clone();
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    assert_eq!(said(&[renewal]), figures("a renewal", &SAID));
+}
+
+#[test]
+fn a_waiter_keeps_its_connection() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    let golock = fleet(&scene).set("WAIT", "600");
+    let name = format!("{}{}", "x".repeat(41 - scene.name().len()), scene.name());
+    server.set(&name, "2000000000000000000");
+    let running = golock.spawn();
+    until("it has asked again and again", || server.command_count("set") > 4);
+    assert_eq!((row("a second of waiting")[0].as_str(), scene.proxy.connections()), ("one throughout", 1));
+    server.query::<()>(&["DEL", &name]);
+    running.wait().assert_silent(7);
+}
