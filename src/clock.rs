@@ -11,6 +11,10 @@ use rustix::time::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+// Unless told to ask the kernel itself, rustix goes through libc here, whose time has 32 bits, and takes it for 64.
+#[cfg(all(target_arch = "mips", target_env = "musl", not(rustix_use_experimental_asm)))]
+compile_error!("every deadline would be wrong: build with --cfg=rustix_use_experimental_asm, as dist/build does");
+
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]

@@ -1,6 +1,7 @@
 //! Servers that do not speak as Redis does: the job does not run, golock ends within its budget, and its memory does
 //! not grow with what the server claims or sends.
 
+use std::env;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -10,8 +11,12 @@ use std::time::Duration;
 use crate::support::scripted::{drain, read_commands, send};
 use crate::support::{Golock, Job, Scripted, each};
 
-/// The kernel refuses golock more data than this many KiB: far more than it needs, far less than is announced.
-const MEMORY: &str = "ulimit -d 65536";
+/// The kernel refuses golock more data than so many KiB: far more than it needs, far less than is announced. An emulator
+/// takes some for itself.
+fn bounded_memory() -> String {
+    let emulator = if env::var_os("GOLOCK_EMULATED").is_some() { 1 << 18 } else { 0 };
+    format!("ulimit -d {}", (1 << 16) + emulator)
+}
 
 /// What a server does once it has a request.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +112,7 @@ fn dribble(mut stream: &TcpStream) {
 /// golock with two tries.
 fn golock(port: u16, hostility: Hostility, job: &Job) -> Golock {
     Golock::new(port)
-        .prelude(MEMORY)
+        .prelude(&bounded_memory())
         .set("KEY", "hostile")
         .set("GRACE", "0")
         .set("REDIS_TIMEOUT", hostility.timeout())

@@ -154,10 +154,11 @@ fn the_time_of_a_lock_counts_from_when_it_is_taken() {
 #[test]
 fn a_signal_that_ends_the_wait_for_an_answer_gives_back_what_it_may_have_got() {
     let server = Server::start(&[]);
-    server.query::<()>(&["SET", NAME, SUCCESSOR, "PX", "1000"]);
+    server.set(NAME, SUCCESSOR);
     let before = asked(&server);
     let waiter = waiting(&server, EVER).args(["true"]).spawn();
     until("it waits", || asked(&server) - before > 1);
+    server.query::<()>(&["PEXPIRE", NAME, "1000"]);
     server.stop();
     // Its next question is under way by then, and the answer will be that it has the lock.
     holds_within(Duration::from_millis(1500), || false);
