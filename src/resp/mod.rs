@@ -31,3 +31,16 @@ impl Reply {
         if let Self::Error(words) = self { Some(words) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reply;
+
+    #[test]
+    fn only_an_error_has_the_words_of_one() {
+        assert_eq!(Reply::Error(b"no".to_vec()).error(), Some(&mut b"no".to_vec()));
+        for mut other in [Reply::Status(b"OK".to_vec()), Reply::Integer(0), Reply::Bulk(b"no".to_vec()), Reply::Nil] {
+            assert_eq!(other.error(), None);
+        }
+    }
+}
