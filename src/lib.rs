@@ -11,6 +11,7 @@ pub mod net;
 pub mod report;
 pub mod resp;
 pub mod signals;
+pub mod spawn;
 pub mod store;
 
 use clock::Moment;
@@ -65,9 +66,10 @@ pub enum Error {
 /// Runs golock with `args`, which do not hold the program's name, in `env`; returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
     let args: Vec<_> = args.into_iter().collect();
-    let outcome = match job::enter(&args) {
-        Some((program, error)) => Err(unfit(program, error)),
-        None => Invocation::parse(args, env).map_err(Error::Config).and_then(|invocation| obey(&invocation)),
+    let outcome = match (job::enter(&args), net::answer(&args)) {
+        (Some((program, error)), _) => Err(unfit(program, error)),
+        (None, Some(addresses)) => print(addresses.as_bytes()),
+        (None, None) => Invocation::parse(&args, env).map_err(Error::Config).and_then(|invocation| obey(&invocation)),
     };
     if let Err(error) = &outcome {
         report::fail(error);
@@ -91,7 +93,7 @@ fn exit_code(outcome: &Result<Outcome, Error>) -> u8 {
     }
 }
 
-fn obey(invocation: &Invocation) -> Result<Outcome, Error> {
+fn obey(invocation: &Invocation<'_>) -> Result<Outcome, Error> {
     match invocation {
         Invocation::Help(all) => print(config::help(*all).as_bytes()),
         Invocation::Version => print(config::version().as_bytes()),

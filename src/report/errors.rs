@@ -1,7 +1,7 @@
 //! The words for every error.
 
 use super::Shown;
-use crate::config::{self, PREFIX, Source};
+use crate::config::{self, Kind, PREFIX, Source};
 use crate::job::Unfit;
 use crate::net::{self, Endpoint, Failure};
 use crate::store::LocalError;
@@ -36,7 +36,7 @@ impl Display for Error {
 impl Display for config::Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(words) => write!(f, "{words}; see golock --help"),
+            Self::Usage(option, why) => write!(f, "{}: {why}; see golock --help", Shown(option)),
             Self::NoCommand => write!(f, "no command given; see golock --help"),
             Self::Invalid(id, source, value, why) => {
                 match source {
@@ -45,8 +45,13 @@ impl Display for config::Error {
                     Source::File(path, line) => write!(f, "{}:{line}: {PREFIX}{}", path.display(), id.row().name)?,
                 }
                 match value {
-                    Some(value) => write!(f, ": \"{}\" is {why}", Shown(value)),
-                    None => write!(f, ": {why}"),
+                    Some(value) => write!(f, ": \"{}\" is {why}", Shown(value))?,
+                    None => write!(f, ": {why}")?,
+                }
+                match id.row().kind {
+                    Kind::Number(least, most) => write!(f, " from {least} to {most}"),
+                    Kind::Time(least) => write!(f, " from {least} s on"),
+                    _ => Ok(()),
                 }
             }
             Self::Conflict(one, other) => {
