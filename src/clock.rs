@@ -92,8 +92,12 @@ impl AsFd for Alarm {
 
 /// Milliseconds since 1970 by the wall clock; 0 if it stands before that.
 pub fn unix_milliseconds() -> u64 {
-    let span = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// `span` in milliseconds.
+pub fn milliseconds(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1000).saturating_add(span.subsec_millis().into())
 }
 
 /// A number nobody can predict, from the keys that std draws from the operating system for its hash maps.

@@ -21,9 +21,9 @@ const DEFAULT_PORT: u16 = 6379;
 /// percent-encoded, and must be where it holds one of `@ : / [ ] ? # %`.
 pub(super) fn parse(text: &[u8]) -> Result<Url, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-    let (tls, rest) = match text.split_once("://") {
-        Some(("redis", rest)) => (false, rest),
-        Some(("rediss", rest)) => (true, rest),
+    let (tls, rest) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
         _ => return Err("neither redis:// nor rediss://"),
     };
     if rest.contains(['?', '#']) {

@@ -2,10 +2,12 @@
 //! and then becomes the command. Between fork and exec only unsafe code could do that.
 
 use super::start::run_as;
+use crate::spawn::Words;
 use nix::unistd::execv;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +31,12 @@ pub fn enter(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
     let error = match bound {
         // A parent that died before the kernel was told will not be reported.
         Ok(()) if parent.is_none() || getppid() != parent => io::ErrorKind::BrokenPipe.into(),
-        Ok(()) => run_as(Path::new(program), command, |program, words| Ok(execv(program, words)?)).err()?,
+        Ok(()) => {
+            let exec = |program: &Path, words: &Words| {
+                Ok(execv(&CString::new(program.as_os_str().as_bytes())?, &words.list())?)
+            };
+            run_as(Path::new(program), command, exec).err()?
+        }
         Err(error) => error,
     };
     Some((program, error))

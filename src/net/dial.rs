@@ -3,17 +3,17 @@
 use super::Failure;
 use crate::clock::Moment;
 use crate::signals::Patience;
-use crate::spawn::{OURSELVES, environment, is_without_self, spawn};
+use crate::spawn::{OURSELVES, Words, is_without_self, spawn};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};
 use rustix::process::{Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The first argument of a golock that looks a name up. No option may look like this.
@@ -33,7 +33,7 @@ pub enum Endpoint {
 
 /// A connected socket whose reads and writes block with patience: each looks at the deadline first.
 pub(super) struct Socket<'a> {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     /// The address that accepted, if the endpoint has addresses.
     pub(super) peer: Option<SocketAddr>,
     pub(super) patience: Patience<'a>,
@@ -50,8 +50,6 @@ impl<'a> Socket<'a> {
             Endpoint::Tcp(host, port) => {
                 let addresses = resolve(host, *port, patience).map_err(Failure::Lookup)?;
                 let (fd, peer) = connect_any(&addresses, patience).map_err(Failure::Connect)?;
-                // The TLS handshake writes twice in a row; nothing is gained by holding back the second.
-                sockopt::set_tcp_nodelay(&fd, true).map_err(|errno| Failure::Connect(errno.into()))?;
                 (fd, Some(peer))
             }
         };
@@ -111,8 +109,13 @@ fn resolve(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<Sock
 /// getaddrinfo(3) has no time limit, so golock starts itself to call it, and kills what takes too long.
 fn look_up(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<SocketAddr>> {
     let (answer, asked) = UnixStream::pair()?;
-    let words = [OURSELVES.to_owned(), CString::new(MARK)?, CString::new(host)?, CString::new(port.to_string())?];
-    let child = match spawn(OURSELVES, &words, &environment(&[])?, Some(asked.as_fd()), false) {
+    let mut words = Words::default();
+    for word in [OURSELVES, MARK, host, &port.to_string()] {
+        words.push(&[word.as_bytes()]);
+    }
+    let environment = Words::environment(&[]);
+    let stdout = Some(asked.as_fd());
+    let child = match spawn(Path::new(OURSELVES), &words, &environment, patience.signals, stdout, false) {
         Err(error) if is_without_self(&error) => return (host, port).to_socket_addrs().map(Vec::from_iter),
         started => started?,
     };
@@ -123,7 +126,14 @@ fn look_up(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<Sock
     // It has been killed, so this takes no time.
     let _ = waitpid(Some(child), WaitOptions::empty());
     read?;
-    text.lines().map(str::parse).collect::<Result<_, _>>().map_err(|_| io::Error::other(text))
+    let mut addresses = Vec::new();
+    for line in text.lines() {
+        match line.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => return Err(io::Error::other(text)),
+        }
+    }
+    Ok(addresses)
 }
 
 /// If `args` ask for the addresses of a host, one in each line; or why there are none.
