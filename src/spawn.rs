@@ -1,5 +1,5 @@
-//! Starting another program, by posix_spawn(3). `std::process::Command` does the same, with a tenth of the size of golock
-//! for what golock has no use for.
+//! Starting another program, by `posix_spawn(3)`. `std::process::Command` does the same, but a tenth of golock would be
+//! what golock has no use for.
 
 use crate::signals::Signals;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};

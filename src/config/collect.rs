@@ -32,8 +32,10 @@ pub enum Source {
 }
 
 /// The values of all settings that were given, with what else the command line says.
+#[derive(Default)]
 pub(super) struct Given<'a> {
     pub(super) mode: Mode,
+    /// What is left of the command line, the options taken off.
     pub(super) command: &'a [OsString],
     /// Names that look like settings and are none.
     pub(super) unknown: Vec<Vec<u8>>,
@@ -50,15 +52,8 @@ impl<'a> Given<'a> {
         args: &'a [OsString],
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut given = Self {
-            mode: Mode::Run,
-            command: &[],
-            unknown: Vec::new(),
-            values: Vec::new(),
-            numbers: Vec::new(),
-            variables: Vec::new(),
-        };
-        given.read_options(args)?;
+        let mut given = Self { command: args, ..Self::default() };
+        given.read_options()?;
         if !matches!(given.mode, Mode::Help | Mode::HelpAll | Mode::Version) {
             for (name, value) in env {
                 if HONOURED.iter().any(|honoured| name == *honoured) {
@@ -74,8 +69,7 @@ impl<'a> Given<'a> {
     }
 
     /// Options, clustered letters, `--`, and the command; nothing counts behind a call for help.
-    fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Error> {
-        self.command = args;
+    fn read_options(&mut self) -> Result<(), Error> {
         while let Some((word, rest)) = self.command.split_first() {
             self.command = match word.as_bytes() {
                 b"--" => {

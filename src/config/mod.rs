@@ -43,8 +43,9 @@ pub enum Invocation<'a> {
 }
 
 /// The same, as far as the command line alone tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
+    #[default]
     Run,
     Status,
     PrintKey,

@@ -40,7 +40,7 @@ impl<'a> RedisStore<'a> {
         if let Some(path) = &config.auth_file {
             server.login.password = Some(config::read_password(path).map_err(Error::Config)?);
         }
-        let redis = Client::new(&server, config.retry, signals, story).map_err(Error::Tls)?;
+        let redis = Client::new(server, config.retry, signals, story).map_err(Error::Tls)?;
         let lock = Lock::new(&config.name, config.ttl());
         Ok(Self {
             config,
@@ -61,6 +61,18 @@ impl<'a> RedisStore<'a> {
             (lock::Error::Exchange(net::Error::Signal), Some(signal)) => Error::Stopped(signal),
             (error, _) => Error::Redis(verb, self.config.name.clone(), error.into()),
         }
+    }
+}
+
+impl RedisStore<'_> {
+    /// Releases the lock and tells of it. One of which it was not certain that we `had` it may be another's.
+    fn let_go(&mut self, had: bool, grace_end: Moment, margin: Duration) {
+        match lock::release(&mut self.redis, &self.lock, grace_end, margin) {
+            Ok(Released::Lost) if !had => {}
+            Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
+            Err(error) => self.story.tell(&Event::NotReleased(&self.lock, &error)),
+        }
+        self.redis.close();
     }
 }
 
@@ -133,24 +145,14 @@ impl Store for RedisStore<'_> {
         }
         self.signals.forget();
         self.redis.pursue(Heed::Stops, 0, Some(Moment::after(GIVE_BACK)));
-        match lock::release(&mut self.redis, &self.lock, Moment::now(), Duration::ZERO) {
-            // If it is another's, it has never been ours.
-            Ok(Released::Lost) => {}
-            Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
-            Err(error) => self.story.tell(&Event::NotReleased(&self.lock, &error)),
-        }
-        self.redis.close();
+        self.let_go(false, Moment::now(), Duration::ZERO);
     }
 
     fn release(&mut self) {
         // What arrived before was meant for the job; what arrives from here on ends our patience with Redis.
         self.signals.forget();
         self.redis.pursue(Heed::Nothing, self.config.retry.attempts, None);
-        match lock::release(&mut self.redis, &self.lock, self.grace_end, self.config.retry.timeout) {
-            Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
-            Err(error) => self.story.tell(&Event::NotReleased(&self.lock, &error)),
-        }
-        self.redis.close();
+        self.let_go(true, self.grace_end, self.config.retry.timeout);
     }
 
     fn tell_loss(&mut self) {
