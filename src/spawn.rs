@@ -27,6 +27,9 @@ pub fn is_without_self(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC))
 }
 
+/// Enough room for the variables that golock adds to the environment.
+const ADDED: usize = 512;
+
 /// Words as execve(2) takes them, each with a NUL at its end. None can hold one.
 #[derive(Clone, Default)]
 pub struct Words(Vec<u8>);
@@ -55,8 +58,11 @@ impl Words {
 
     /// Our environment, with the variables `added`, in the place of those of the same name.
     pub fn environment(added: &[(&str, &[u8])]) -> Self {
-        let mut all = Self::default();
-        for (name, value) in std::env::vars_os() {
+        // A buffer that grows would ask the kernel for a new one at nearly each step.
+        let variables: Vec<_> = std::env::vars_os().collect();
+        let length = |(name, value): &(OsString, OsString)| name.len() + value.len() + 2;
+        let mut all = Self(Vec::with_capacity(variables.iter().map(length).sum::<usize>() + ADDED));
+        for (name, value) in variables {
             if added.iter().all(|(known, _)| name != *known) {
                 all.push(&[name.as_bytes(), b"=", value.as_bytes()]);
             }

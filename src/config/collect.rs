@@ -187,6 +187,7 @@ impl<'a> Given<'a> {
 
     /// An error names the setting and the value.
     fn read_numbers(&mut self) -> Result<(), Error> {
+        self.numbers.reserve_exact(TABLE.len());
         for (setting, &id) in TABLE.iter().zip(IDS) {
             let given = self.slot(id).map_or(setting.default.as_bytes(), |(value, _)| value);
             let Some(number) = value::read(setting, given) else {
