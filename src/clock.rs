@@ -4,9 +4,9 @@
 //! platform has it): a lock expires in Redis while a laptop sleeps. The wall clock serves one purpose only, to judge
 //! the value of a predecessor's lock.
 
+use nix::time::{ClockId, clock_gettime};
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 compile_error!("every deadline would be wrong: build with --cfg=rustix_use_experimental_asm, as dist/build does");
 
 #[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
+const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;
+const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
 /// A point in time of this host's monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,9 +33,8 @@ impl Moment {
 
     /// The present.
     pub fn now() -> Self {
-        let time = clock_gettime(CLOCK);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+        // It cannot fail for a clock that the platform has.
+        Self(clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from))
     }
 
     /// The moment `span` from now.
@@ -105,8 +104,12 @@ impl AsFd for Alarm {
 
 /// Milliseconds since 1970 by the wall clock; 0 if it stands before that.
 pub fn unix_milliseconds() -> u64 {
-    let span = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// `span` in milliseconds.
+pub fn milliseconds(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1000).saturating_add(span.subsec_millis().into())
 }
 
 /// A number nobody can predict, from the keys that std draws from the operating system for its hash maps.

@@ -11,6 +11,7 @@ pub mod net;
 pub mod report;
 pub mod resp;
 pub mod signals;
+pub mod spawn;
 pub mod store;
 
 use clock::Moment;
@@ -63,11 +64,11 @@ pub enum Error {
 }
 
 /// Runs golock with `args`, which do not hold the program's name, in `env`; returns its exit code.
-pub fn run(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
-    let args: Vec<_> = args.into_iter().collect();
-    let outcome = match job::enter(&args) {
-        Some((program, error)) => Err(unfit(program, error)),
-        None => Invocation::parse(args, env).map_err(Error::Config).and_then(|invocation| obey(&invocation)),
+pub fn run(args: &[OsString], env: impl IntoIterator<Item = (OsString, OsString)>) -> u8 {
+    let outcome = match (job::enter(args), net::answer(args)) {
+        (Some((program, error)), _) => Err(unfit(program, error)),
+        (None, Some(addresses)) => print(addresses.as_bytes()),
+        (None, None) => Invocation::parse(args, env).map_err(Error::Config).and_then(|invocation| obey(&invocation)),
     };
     if let Err(error) = &outcome {
         report::fail(error);
@@ -91,7 +92,7 @@ fn exit_code(outcome: &Result<Outcome, Error>) -> u8 {
     }
 }
 
-fn obey(invocation: &Invocation) -> Result<Outcome, Error> {
+fn obey(invocation: &Invocation<'_>) -> Result<Outcome, Error> {
     match invocation {
         Invocation::Help(all) => print(config::help(*all).as_bytes()),
         Invocation::Version => print(config::version().as_bytes()),
@@ -110,14 +111,14 @@ fn print(text: &[u8]) -> Result<Outcome, Error> {
 
 fn look(config: &Config) -> Result<Outcome, Error> {
     let signals = catch_signals()?;
-    let status = open_store(config, &signals, Story::begin(config))?.status()?;
+    let status = open_store(config, signals, Story::begin(config))?.status()?;
     print(report::status(&config.name, &status).as_bytes())?;
     Ok(Outcome::Seen(status))
 }
 
 fn reset(config: &Config) -> Result<Outcome, Error> {
     let signals = catch_signals()?;
-    open_store(config, &signals, Story::begin(config))?.reset()?;
+    open_store(config, signals, Story::begin(config))?.reset()?;
     Ok(Outcome::Reset)
 }
 
@@ -127,19 +128,19 @@ fn run_command(config: &Config, command: &[OsString]) -> Result<Outcome, Error> 
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let path = job::find(program, std::env::var_os("PATH")).map_err(|why| Error::Unfit(program.into(), why, None))?;
     let signals = catch_signals()?;
-    let mut store = open_store(config, &signals, story)?;
+    let mut store = open_store(config, signals, story)?;
 
-    acquire(store.as_mut(), config, &signals)?;
+    acquire(store.as_mut(), config, signals)?;
     let ready = store.settle().and_then(|()| signals.take().map_or(Ok(()), |signal| Err(Error::Stopped(signal))));
     let started = ready.and_then(|()| {
         config.limits.adopt_orphans(store.binds());
-        let started = job::start(&path, command, &config.name, store.token(), store.binds());
+        let started = job::start(&path, command, (&config.name, store.token()), store.binds(), signals);
         started.map_err(|error| unfit(program, error))
     });
     let started = started.inspect_err(|error| store.give_back(matches!(error, Error::Stopped(_))))?;
     story.tell(&Event::Started(&path, started.pid));
 
-    let ended = job::supervise(started, &signals, config.limits, store.keep(), story)
+    let ended = job::supervise(started, signals, config.limits, store.keep(), story)
         .map_err(|error| Error::System("wait for the command", error))?;
     story.tell(&Event::Ended(program, ended, config.limits.timeout));
     if ended == Ended::LeaseLost {
@@ -158,7 +159,7 @@ fn unfit(program: &OsStr, error: io::Error) -> Error {
     }
 }
 
-fn catch_signals() -> Result<Signals, Error> {
+fn catch_signals() -> Result<&'static Signals, Error> {
     Signals::install().map_err(|error| Error::System("catch signals", error))
 }
 

@@ -6,11 +6,12 @@
 
 use crate::clock::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -25,9 +26,8 @@ const DEAF_PAUSE: Duration = Duration::from_secs(1);
 /// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// The usual size of `/proc/self/status`, and a limit to it: its list of groups may hold 65,536 entries.
-const STATUS_SIZE: usize = 4096;
-const STATUS_LIMIT: u64 = 1 << 20;
+/// The most that is read of `/proc/self/status`: its list of groups may hold 65,536 entries.
+const STATUS_LIMIT: usize = 1 << 20;
 
 /// Which pending signals cut a wait short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +61,16 @@ fn forwarded() -> u64 {
     FORWARDED.iter().fold(0, |set, signal| set | bit(signal.as_raw()))
 }
 
+/// The numbers of the signals in `set`.
+fn numbers(set: u64) -> impl Iterator<Item = i32> {
+    (1..64).filter(move |&number| set & bit(number) != 0)
+}
+
 /// The signals that golock handles, from the moment this exists until it exits.
 pub struct Signals {
     delivery: RefCell<SignalDelivery<UnixStream, SignalOnly>>,
-    /// A set of signals.
+    /// Sets of signals.
+    caught: u64,
     pending: Cell<u64>,
     job: Cell<Option<Pid>>,
     deaf: bool,
@@ -76,14 +82,20 @@ impl Signals {
     ///
     /// # Errors
     /// When the system has no descriptor left for the pipe.
-    pub fn install() -> io::Result<Self> {
+    pub fn install() -> io::Result<&'static Self> {
         let inherited = Inherited::read();
-        let wanted =
-            FORWARDED.iter().map(|signal| signal.as_raw()).filter(|&signal| inherited.ignored & bit(signal) == 0);
+        let caught = (forwarded() & !inherited.ignored) | bit(Signal::CHILD.as_raw());
         let (read, write) = UnixStream::pair()?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, wanted.chain([Signal::CHILD.as_raw()]))?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers(caught))?;
         let deaf = inherited.blocked & bit(Signal::CHILD.as_raw()) != 0;
-        Ok(Self { delivery: RefCell::new(delivery), pending: Cell::default(), job: Cell::default(), deaf })
+        let (pending, job) = Default::default();
+        // They are caught until golock exits.
+        Ok(Box::leak(Box::new(Self { delivery: RefCell::new(delivery), caught, pending, job, deaf })))
+    }
+
+    /// The numbers of the signals that are caught.
+    pub fn caught(&self) -> impl Iterator<Item = i32> + use<> {
+        numbers(self.caught)
     }
 
     /// Waits until `event` is ready, a heeded signal is pending, or the deadline has passed; the last two are errors.
@@ -229,6 +241,11 @@ impl From<Cut> for io::Error {
     }
 }
 
+/// What stands behind `name` in `status`, in a line of its own.
+fn line<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))
+}
+
 /// What golock's parent left it with. Asking the kernel directly (sigaction, sigprocmask) would take unsafe code; where
 /// there is no `/proc`, nothing counts as inherited.
 #[derive(Default)]
@@ -239,16 +256,25 @@ struct Inherited {
 
 impl Inherited {
     fn read() -> Self {
-        let mut text = Vec::with_capacity(STATUS_SIZE);
-        let read = std::fs::File::open("/proc/self/status").and_then(|f| f.take(STATUS_LIMIT).read_to_end(&mut text));
-        if read.is_ok() { Self::parse(&text) } else { Self::default() }
+        let mut text = Vec::new();
+        let Ok(status) = open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+            return Self::default();
+        };
+        let mut part = [0; 2048];
+        // What is wanted stands before the signals that are caught; its beginning may be long.
+        while line(&text, b"SigCgt:").is_none() && text.len() < STATUS_LIMIT {
+            match rustix::io::read(&status, &mut part) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => text.extend_from_slice(&part[..count]),
+            }
+        }
+        Self::parse(&text)
     }
 
     /// proc(5): `SigBlk` and `SigIgn` are masks in hex, in which signal N is bit N - 1.
     fn parse(status: &[u8]) -> Self {
         let mask = |name: &[u8]| {
-            let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
-            let text = line.and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
+            let text = line(status, name).and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
             u64::from_str_radix(text, 16).unwrap_or(0) << 1
         };
         Self { ignored: mask(b"SigIgn:"), blocked: mask(b"SigBlk:") }

@@ -1,9 +1,9 @@
 //! Gathers the values of all settings from the options, the environment and the config file.
 
-use super::table::{Id, Kind, PREFIX};
+use super::table::{IDS, Id, Kind, PREFIX, TABLE};
+use super::url::{self, Url};
 use super::{Error, Mode, file, value};
 use crate::lock::KeyFormat;
-use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,30 +32,28 @@ pub enum Source {
 }
 
 /// The values of all settings that were given, with what else the command line says.
-pub(super) struct Given {
-    values: Vec<(Id, Vec<u8>, Source)>,
+#[derive(Default)]
+pub(super) struct Given<'a> {
     pub(super) mode: Mode,
-    pub(super) command: Vec<OsString>,
+    /// What is left of the command line, the options taken off.
+    pub(super) command: &'a [OsString],
     /// Names that look like settings and are none.
     pub(super) unknown: Vec<Vec<u8>>,
+    values: Vec<(Id, Vec<u8>, Source)>,
+    /// What the numbers, times and switches say, given or by default, in the order of the table.
+    numbers: Vec<u64>,
     /// The variables of others that are honoured, and their values.
     variables: Vec<(OsString, OsString)>,
 }
 
-impl Given {
+impl<'a> Given<'a> {
     /// From `args` without the program's name, and `env`, and the config file that they name.
     pub(super) fn collect(
-        args: impl IntoIterator<Item = OsString>,
+        args: &'a [OsString],
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut given = Self {
-            mode: Mode::Run,
-            values: Vec::new(),
-            command: Vec::new(),
-            unknown: Vec::new(),
-            variables: Vec::new(),
-        };
-        given.read_options(Parser::from_args(args))?;
+        let mut given = Self { command: args, ..Self::default() };
+        given.read_options()?;
         if !matches!(given.mode, Mode::Help | Mode::HelpAll | Mode::Version) {
             for (name, value) in env {
                 if HONOURED.iter().any(|honoured| name == *honoured) {
@@ -65,40 +63,68 @@ impl Given {
                 }
             }
             given.read_file()?;
+            given.read_numbers()?;
         }
         Ok(given)
     }
 
-    fn read_options(&mut self, mut parser: Parser) -> Result<(), Error> {
-        let usage = |error: lexopt::Error| Error::Usage(error.to_string());
-        while let Some(arg) = parser.next().map_err(usage)? {
-            match arg {
-                Arg::Short('h') | Arg::Long("help") => {
-                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
-                    self.mode = if all.is_some_and(|word| word == "all") { Mode::HelpAll } else { Mode::Help };
-                    return Ok(());
+    /// Options, clustered letters, `--`, and the command; nothing counts behind a call for help.
+    fn read_options(&mut self) -> Result<(), Error> {
+        while let Some((word, rest)) = self.command.split_first() {
+            self.command = match word.as_bytes() {
+                b"--" => {
+                    self.command = rest;
+                    break;
                 }
-                Arg::Short('V') | Arg::Long("version") => self.mode = Mode::Version,
-                Arg::Long("print-key") => self.mode = Mode::PrintKey,
-                Arg::Long("status") => self.mode = Mode::Status,
-                Arg::Short('v') => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
-                Arg::Long(name) => {
-                    let id = Id::of_option(name).ok_or_else(|| usage(arg.unexpected()))?;
-                    let value = match (id.row().kind, parser.optional_value()) {
-                        (_, Some(value)) => value,
-                        (Kind::Switch, None) => "yes".into(),
-                        (_, None) => parser.value().map_err(usage)?,
-                    };
-                    self.put(id, value.into_vec(), Source::Option);
+                [b'-', b'-', option @ ..] => self.read_long(option, rest)?,
+                [b'-', letters @ ..] if !letters.is_empty() => {
+                    letters.iter().try_for_each(|letter| self.read_short(*letter))?;
+                    rest
                 }
-                Arg::Short(_) => return Err(usage(arg.unexpected())),
-                Arg::Value(command) => {
-                    self.command = vec![command];
-                    self.command.extend(parser.raw_args().map_err(usage)?);
-                }
+                _ => break,
+            };
+            if self.mode == Mode::Help {
+                let all = word == "--help=all" || rest.first().is_some_and(|next| next == "all");
+                self.mode = if all { Mode::HelpAll } else { Mode::Help };
+                break;
             }
         }
         Ok(())
+    }
+
+    fn read_short(&mut self, letter: u8) -> Result<(), Error> {
+        match letter {
+            b'h' => self.mode = Mode::Help,
+            b'V' => self.mode = Mode::Version,
+            b'v' => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
+            _ => return Err(Error::Usage(vec![b'-', letter], "no such option")),
+        }
+        Ok(())
+    }
+
+    /// Takes `--option`, with its value from `rest` where it needs one. Gives back what is left of `rest`.
+    fn read_long<'b>(&mut self, option: &[u8], rest: &'b [OsString]) -> Result<&'b [OsString], Error> {
+        let mut parts = option.splitn(2, |&byte| byte == b'=');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        let usage = |why| Error::Usage([b"--", name].concat(), why);
+        if let Some(id) = Id::of_option(name) {
+            let (value, rest) = match (value, id.row().kind, rest) {
+                (Some(value), ..) => (value, rest),
+                (None, Kind::Switch, _) => (&b"yes"[..], rest),
+                (None, _, [next, rest @ ..]) => (next.as_bytes(), rest),
+                (None, _, []) => return Err(usage("its value is missing")),
+            };
+            self.put(id, value.to_vec(), Source::Option);
+            return Ok(rest);
+        }
+        self.mode = match name {
+            b"help" => Mode::Help,
+            b"version" => Mode::Version,
+            b"print-key" => Mode::PrintKey,
+            b"status" => Mode::Status,
+            _ => return Err(usage("no such option")),
+        };
+        if value.is_some() && self.mode != Mode::Help { Err(usage("it takes no value")) } else { Ok(rest) }
     }
 
     /// The file that was named must be there; the default one need not.
@@ -159,52 +185,72 @@ impl Given {
         self.slot(id).is_some()
     }
 
-    /// The value or the default, parsed; an error names the setting and, unless it is a secret, the value.
-    fn parsed<T>(&self, id: Id, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, Error> {
-        let (value, source) = match self.slot(id) {
-            Some((value, source)) => (value, source.clone()),
-            None => (id.row().default.as_bytes(), Source::Option),
-        };
-        let shown = (id.row().kind != Kind::Secret).then(|| value.to_vec());
-        parse(value).map_err(|why| Error::Invalid(id, source, shown, why))
+    /// An error names the setting and the value.
+    fn read_numbers(&mut self) -> Result<(), Error> {
+        self.numbers.reserve_exact(TABLE.len());
+        for (setting, &id) in TABLE.iter().zip(IDS) {
+            let given = self.slot(id).map_or(setting.default.as_bytes(), |(value, _)| value);
+            let Some(number) = value::read(setting, given) else {
+                return Err(self.invalid(
+                    id,
+                    match setting.kind {
+                        Kind::Number(..) => "not a number",
+                        Kind::Switch => "neither yes nor no",
+                        _ => "not a time in seconds, or as 5m, 2h or 1d,",
+                    },
+                ));
+            };
+            self.numbers.push(number);
+        }
+        Ok(())
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(&self, id: Id, least: u64, most: u64) -> Result<T, Error> {
-        let narrow = |n| T::try_from(n).map_err(|_| "too large".to_owned());
-        self.parsed(id, |text| value::number(text, least, most).and_then(narrow))
+    /// The error that the value given for `id` is `why`; it shows the value unless that is a secret.
+    fn invalid(&self, id: Id, why: &'static str) -> Error {
+        let (value, source) = self.slot(id).unwrap_or((b"", &Source::Option));
+        Error::Invalid(id, source.clone(), (id.row().kind != Kind::Secret).then(|| value.to_vec()), why)
     }
 
-    pub(super) fn seconds(&self, id: Id, least: u64) -> Result<Duration, Error> {
-        self.parsed(id, |text| value::seconds(text, least))
+    fn value(&self, id: Id) -> u64 {
+        self.numbers[id.index()]
     }
 
-    /// A span that 0 turns off, and that is otherwise at least `least` seconds.
-    pub(super) fn optional(&self, id: Id, least: u64) -> Result<Option<Duration>, Error> {
-        let parse = |text: &[u8]| match value::seconds(text, 0)? {
-            Duration::ZERO => Ok(None),
-            _ => value::seconds(text, least).map(Some),
-        };
-        self.parsed(id, parse)
+    /// The number; the table keeps it within `T`.
+    pub(super) fn number<T: TryFrom<u64> + Default>(&self, id: Id) -> T {
+        self.value(id).try_into().unwrap_or_default()
     }
 
-    pub(super) fn switch(&self, id: Id) -> Result<bool, Error> {
-        self.parsed(id, value::switch)
+    pub(super) fn seconds(&self, id: Id) -> Duration {
+        Duration::from_secs(self.value(id))
+    }
+
+    /// A span that 0 turns off.
+    pub(super) fn optional(&self, id: Id) -> Option<Duration> {
+        Some(self.seconds(id)).filter(|span| !span.is_zero())
+    }
+
+    pub(super) fn switch(&self, id: Id) -> bool {
+        self.value(id) != 0
     }
 
     pub(super) fn key_format(&self) -> Result<KeyFormat, Error> {
-        self.parsed(Id::KeyFormat, |text| match text {
-            b"cronlock" => Ok(KeyFormat::Cronlock),
-            b"golock" => Ok(KeyFormat::Golock),
-            _ => Err("neither cronlock nor golock".to_owned()),
-        })
+        match self.slot(Id::KeyFormat).map(|(value, _)| value) {
+            None | Some(b"cronlock") => Ok(KeyFormat::Cronlock),
+            Some(b"golock") => Ok(KeyFormat::Golock),
+            _ => Err(self.invalid(Id::KeyFormat, "neither cronlock nor golock")),
+        }
     }
 
-    pub(super) fn utf8(&self, id: Id) -> Result<String, Error> {
-        self.parsed(id, |text| String::from_utf8(text.to_vec()).map_err(|_| "not UTF-8".to_owned()))
+    /// The host, without the brackets that an IPv6 address may have.
+    pub(super) fn host(&self) -> Result<String, Error> {
+        let given = self.slot(Id::Host).map_or(Id::Host.row().default.as_bytes(), |(value, _)| value);
+        let bare = given.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or(given);
+        String::from_utf8(bare.to_vec()).map_err(|_| self.invalid(Id::Host, "not UTF-8"))
     }
 
-    pub(super) fn url(&self) -> Result<Option<super::url::Url>, Error> {
-        if self.has(Id::Url) { self.parsed(Id::Url, super::url::parse).map(Some) } else { Ok(None) }
+    pub(super) fn url(&self) -> Result<Option<Url>, Error> {
+        let parsed = self.slot(Id::Url).map(|(value, _)| url::parse(value)).transpose();
+        parsed.map_err(|why| self.invalid(Id::Url, why))
     }
 
     pub(super) fn bytes(&self, id: Id) -> Option<Vec<u8>> {

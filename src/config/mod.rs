@@ -27,9 +27,9 @@ use std::time::Duration;
 
 /// What golock was called to do.
 #[derive(Debug)]
-pub enum Invocation {
+pub enum Invocation<'a> {
     /// Run the command under the lock.
-    Run(Config, Vec<OsString>),
+    Run(Config, &'a [OsString]),
     /// Delete the lock.
     Reset(Config),
     /// Say whether the lock is held.
@@ -43,8 +43,9 @@ pub enum Invocation {
 }
 
 /// The same, as far as the command line alone tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
+    #[default]
     Run,
     Status,
     PrintKey,
@@ -89,12 +90,12 @@ pub struct Config {
 /// Why the settings make no sense.
 #[derive(Debug)]
 pub enum Error {
-    /// The command line is not understood; lexopt's words.
-    Usage(String),
+    /// This option is not understood, and why.
+    Usage(Vec<u8>, &'static str),
     /// There is no command, and none of the options that do without.
     NoCommand,
-    /// A value (not shown if secret) does not parse.
-    Invalid(Id, Source, Option<Vec<u8>>, String),
+    /// A value (not shown if secret) does not parse, and why.
+    Invalid(Id, Source, Option<Vec<u8>>, &'static str),
     /// The second setting cannot be given with the first.
     Conflict(Id, Id),
     /// The first setting needs the second.
@@ -111,21 +112,12 @@ pub enum Error {
     LocalWith(Id),
 }
 
-/// The shortest lease, in seconds: its fractions still have to be longer than an exchange with Redis.
-const LEAST_LEASE: u64 = 3;
-
-/// The highest database number that Redis can count to.
-const LAST_DATABASE: u64 = 2_147_483_647;
-
-impl Invocation {
+impl<'a> Invocation<'a> {
     /// From the arguments without the program's name, and the environment.
     ///
     /// # Errors
     /// [`enum@Error`] says which.
-    pub fn parse(
-        args: impl IntoIterator<Item = OsString>,
-        env: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, Error> {
+    pub fn parse(args: &'a [OsString], env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Error> {
         let mut given = Given::collect(args, env)?;
         match given.mode {
             Mode::Help => return Ok(Self::Help(false)),
@@ -134,7 +126,7 @@ impl Invocation {
             Mode::Run | Mode::Status | Mode::PrintKey => {}
         }
         let config = Config::build(&mut given)?;
-        let reset = given.switch(Id::Reset)?;
+        let reset = given.switch(Id::Reset);
         let runs = given.mode == Mode::Run && !reset;
         if given.command.is_empty() && (runs || !given.has(Id::Key)) {
             return Err(Error::NoCommand);
@@ -154,34 +146,32 @@ impl Config {
         self.lease.map_or(self.release, |lease| lease.min(self.release))
     }
 
-    fn build(given: &mut Given) -> Result<Self, Error> {
+    fn build(given: &mut Given<'_>) -> Result<Self, Error> {
         refuse_contradictions(given)?;
-        let local = local_folder(given)?;
-        let retry = Retry {
-            timeout: given.seconds(Id::RedisTimeout, 1)?,
-            attempts: given.number(Id::Attempts, 0, 1_000_000)?,
-            backoff: given.seconds(Id::Backoff, 0)?,
-        };
         Ok(Self {
             name: full_name(given)?,
-            local,
+            local: local_folder(given)?,
             server: server(given)?,
             auth_file: given.path(Id::AuthFile),
-            retry,
-            grace: given.seconds(Id::Grace, 0)?,
-            release: given.seconds(Id::Release, 1)?,
-            limits: Limits { timeout: given.optional(Id::Timeout, 1)?, kill_after: given.optional(Id::KillAfter, 1)? },
-            lease: given.optional(Id::Lease, LEAST_LEASE)?,
-            wait: given.seconds(Id::Wait, 0)?,
-            skip_exit: given.number(Id::SkipExit, 0, 255)?,
-            verbose: given.switch(Id::Verbose)?,
-            show_key: given.switch(Id::ShowKey)?,
+            retry: Retry {
+                timeout: given.seconds(Id::RedisTimeout),
+                attempts: given.number(Id::Attempts),
+                backoff: given.seconds(Id::Backoff),
+            },
+            grace: given.seconds(Id::Grace),
+            release: given.seconds(Id::Release),
+            limits: Limits { timeout: given.optional(Id::Timeout), kill_after: given.optional(Id::KillAfter) },
+            lease: given.optional(Id::Lease),
+            wait: given.seconds(Id::Wait),
+            skip_exit: given.number(Id::SkipExit),
+            verbose: given.switch(Id::Verbose),
+            show_key: given.switch(Id::ShowKey),
             unknown: std::mem::take(&mut given.unknown),
         })
     }
 }
 
-fn refuse_contradictions(given: &Given) -> Result<(), Error> {
+fn refuse_contradictions(given: &Given<'_>) -> Result<(), Error> {
     use Id::{Auth, AuthFile, Db, Host, Port, Tls, TlsCert, TlsKey, Url, User};
     let excluded =
         [(Url, Host), (Url, Port), (Url, User), (Url, Auth), (Url, AuthFile), (Url, Db), (Url, Tls), (Auth, AuthFile)];
@@ -201,14 +191,14 @@ fn refuse_contradictions(given: &Given) -> Result<(), Error> {
 }
 
 /// The folder of the local locks, if the lock is to be one.
-fn local_folder(given: &Given) -> Result<Option<PathBuf>, Error> {
-    if !given.switch(Id::Local)? {
+fn local_folder(given: &Given<'_>) -> Result<Option<PathBuf>, Error> {
+    if !given.switch(Id::Local) {
         return Ok(None);
     }
     if let Some(id) = given.options().find(|id| id.concerns_redis()) {
         return Err(Error::LocalWith(id));
     }
-    if given.optional(Id::Lease, LEAST_LEASE)?.is_some() {
+    if given.optional(Id::Lease).is_some() {
         return Err(Error::Conflict(Id::Local, Id::Lease));
     }
     let found = match given.path(Id::LocalDir) {
@@ -221,33 +211,24 @@ fn local_folder(given: &Given) -> Result<Option<PathBuf>, Error> {
 }
 
 /// Where Redis is, and how it is spoken to.
-fn server(given: &Given) -> Result<Server, Error> {
+fn server(given: &Given<'_>) -> Result<Server, Error> {
     if let Some(url) = given.url()? {
         let login = Login { user: url.user, password: url.password, database: url.database };
         return Ok(Server { endpoint: Endpoint::Tcp(url.host, url.port), login, tls: tls(given, url.tls)? });
     }
-    let login = Login {
-        user: given.bytes(Id::User),
-        password: given.bytes(Id::Auth),
-        database: given.number(Id::Db, 0, LAST_DATABASE)?,
-    };
-    let tls = tls(given, given.switch(Id::Tls)?)?;
-    let port = given.number(Id::Port, 1, 65_535)?;
-    let endpoint = match given.path(Id::Host) {
-        Some(path) if path.is_absolute() && tls == TlsMode::Off => Endpoint::Unix(path),
-        Some(path) if path.is_absolute() => return Err(Error::SocketTls),
-        _ => {
-            let host = given.utf8(Id::Host)?;
-            let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
-            Endpoint::Tcp(bare.to_owned(), port)
-        }
+    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database: given.number(Id::Db) };
+    let tls = tls(given, given.switch(Id::Tls))?;
+    let endpoint = match given.path(Id::Host).filter(|path| path.is_absolute()) {
+        Some(_) if tls != TlsMode::Off => return Err(Error::SocketTls),
+        Some(path) => Endpoint::Unix(path),
+        None => Endpoint::Tcp(given.host()?, given.number(Id::Port)),
     };
     Ok(Server { endpoint, login, tls })
 }
 
 /// How TLS is spoken, if it is `on`.
-fn tls(given: &Given, on: bool) -> Result<TlsMode, Error> {
-    let skip = given.switch(Id::TlsSkipVerify)?;
+fn tls(given: &Given<'_>, on: bool) -> Result<TlsMode, Error> {
+    let skip = given.switch(Id::TlsSkipVerify);
     if !on {
         // Where nobody has said that TLS is off, whoever names a certificate thinks that it is on.
         let certificate = [Id::TlsCa, Id::TlsCert].into_iter().find(|&id| given.has(id) && !given.has(Id::Tls));
@@ -262,7 +243,7 @@ fn tls(given: &Given, on: bool) -> Result<TlsMode, Error> {
     Ok(TlsMode::On(trust, identity))
 }
 
-fn full_name(given: &Given) -> Result<Vec<u8>, Error> {
+fn full_name(given: &Given<'_>) -> Result<Vec<u8>, Error> {
     let prefix = given.bytes(Id::Prefix).unwrap_or_else(|| Id::Prefix.row().default.into());
     let command: Vec<_> = given.command.iter().map(|word| word.as_bytes()).collect();
     Ok(name(&prefix, given.bytes(Id::Key).as_deref(), &command, given.key_format()?))

@@ -9,10 +9,11 @@ pub enum Kind {
     Secret,
     /// A path.
     Path,
-    /// A whole number.
-    Number,
-    /// A span in whole seconds, or a number with `s`, `m`, `h` or `d`.
-    Time,
+    /// A whole number, from and to.
+    Number(u64, u64),
+    /// A span of at least so many seconds: whole seconds, or a number with `s`, `m`, `h` or `d`. One whose default is 0
+    /// can always be turned off by that.
+    Time(u64),
     /// Yes or no.
     Switch,
 }
@@ -45,7 +46,7 @@ pub struct Setting {
 pub const PREFIX: &str = "CRONLOCK_";
 
 macro_rules! settings {
-    ($($id:ident $name:literal $kind:ident, $default:literal, $rank:ident, $help:literal;)*) => {
+    ($($id:ident $name:literal $kind:ident$(($($limit:expr),+))?, $default:literal, $rank:ident, $help:literal;)*) => {
         /// Names a setting.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
@@ -53,7 +54,7 @@ macro_rules! settings {
 
         /// All settings, in the order in which help shows them.
         pub const TABLE: &[Setting] = &[$(Setting {
-            name: $name, kind: Kind::$kind, default: $default, rank: Rank::$rank, help: $help
+            name: $name, kind: Kind::$kind$(($($limit),+))?, default: $default, rank: Rank::$rank, help: $help
         }),*];
 
         /// The settings' names in code, in the order of [`TABLE`].
@@ -63,19 +64,19 @@ macro_rules! settings {
 
 settings! {
     Host "HOST" Bytes, "localhost", Common, "name, address, or path of a socket";
-    Port "PORT" Number, "6379", Common, "port";
+    Port "PORT" Number(1, 65_535), "6379", Common, "port";
     User "USER" Bytes, "", Rare, "ACL user";
     Auth "AUTH" Secret, "", Rare, "password";
     AuthFile "AUTH_FILE" Path, "", Common, "file that holds the password";
-    Db "DB" Number, "0", Rare, "database number";
+    Db "DB" Number(0, 2_147_483_647), "0", Rare, "database number";
     Url "URL" Secret, "", Common, "redis[s]://[user[:password]@]host[:port][/db]";
-    RedisTimeout "REDIS_TIMEOUT" Time, "30", Rare, "time that one exchange with Redis may take";
-    Attempts "RECONNECT_ATTEMPTS" Number, "5", Rare, "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Time, "5", Rare, "what the wait before each grows by";
-    Grace "GRACE" Time, "40", Common, "time that a lock persists at least";
-    Release "RELEASE" Time, "86400", Common, "time that a lock persists at most";
-    Timeout "TIMEOUT" Time, "0", Common, "time that the command may run; 0: no limit";
-    KillAfter "KILL_AFTER" Time, "0", Rare, "SIGTERM at TIMEOUT, SIGKILL so much later";
+    RedisTimeout "REDIS_TIMEOUT" Time(1), "30", Rare, "time that one exchange with Redis may take";
+    Attempts "RECONNECT_ATTEMPTS" Number(0, 1_000_000), "5", Rare, "reconnects after the first try";
+    Backoff "RECONNECT_BACKOFF" Time(0), "5", Rare, "what the wait before each grows by";
+    Grace "GRACE" Time(0), "40", Common, "time that a lock persists at least";
+    Release "RELEASE" Time(1), "86400", Common, "time that a lock persists at most";
+    Timeout "TIMEOUT" Time(0), "0", Common, "time that the command may run; 0: no limit";
+    KillAfter "KILL_AFTER" Time(0), "0", Rare, "SIGTERM at TIMEOUT, SIGKILL so much later";
     Key "KEY" Bytes, "", Common, "name of the lock; default: hash of the command";
     KeyFormat "KEY_FORMAT" Bytes, "cronlock", Rare, "whose hash: cronlock or golock (Go)";
     Prefix "PREFIX" Bytes, "cronlock.", Rare, "put before KEY";
@@ -87,9 +88,9 @@ settings! {
     TlsCa "TLS_CA" Path, "", Common, "PEM file of CAs to trust, not the built-in ones";
     TlsCert "TLS_CERT" Path, "", Rare, "PEM client certificate chain, with TLS_KEY";
     TlsKey "TLS_KEY" Path, "", Rare, "PEM client key, with TLS_CERT";
-    Lease "LEASE" Time, "0", Common, "hold the lock by a lease of this length";
-    Wait "WAIT" Time, "0", Common, "time to wait for a held lock";
-    SkipExit "SKIP_EXIT" Number, "200", Rare, "exit code if the lock is held by another";
+    Lease "LEASE" Time(3), "0", Common, "hold the lock by a lease of this length";
+    Wait "WAIT" Time(0), "0", Common, "time to wait for a held lock";
+    SkipExit "SKIP_EXIT" Number(0, 255), "200", Rare, "exit code if the lock is held by another";
     Local "LOCAL" Switch, "no", Common, "lock on this host alone, without Redis";
     LocalDir "LOCAL_DIR" Path, "", Rare, "folder of the local locks";
     Config "CONFIG" Path, "", Common, "config file; default: /etc/cronlock.conf";
@@ -98,7 +99,12 @@ settings! {
 impl Id {
     /// The setting's row.
     pub fn row(self) -> &'static Setting {
-        &TABLE[IDS.iter().position(|&id| id == self).unwrap_or(0)]
+        &TABLE[self.index()]
+    }
+
+    /// The number of its row.
+    pub(super) fn index(self) -> usize {
+        IDS.iter().position(|&id| id == self).unwrap_or(0)
     }
 
     /// Whether it says where Redis is or how it is spoken to.
@@ -115,8 +121,8 @@ impl Id {
     }
 
     /// The setting of the long option `option`: the name in lower case with dashes.
-    pub fn of_option(option: &str) -> Option<Self> {
-        TABLE.iter().position(|row| row.option() == option).map(|at| IDS[at])
+    pub fn of_option(option: &[u8]) -> Option<Self> {
+        TABLE.iter().position(|row| row.option().as_bytes() == option).map(|at| IDS[at])
     }
 }
 
@@ -126,8 +132,8 @@ impl Kind {
         match self {
             Self::Bytes | Self::Secret => Some("TEXT"),
             Self::Path => Some("FILE"),
-            Self::Number => Some("N"),
-            Self::Time => Some("TIME"),
+            Self::Number(..) => Some("N"),
+            Self::Time(_) => Some("TIME"),
             Self::Switch => None,
         }
     }
@@ -148,10 +154,10 @@ mod tests {
     fn names_are_unique_and_lead_back_to_their_rows() {
         for (row, &id) in TABLE.iter().zip(IDS) {
             assert_eq!(Id::named(row.name.as_bytes()), Some(id));
-            assert_eq!(Id::of_option(&row.option()), Some(id));
+            assert_eq!(Id::of_option(row.option().as_bytes()), Some(id));
             assert_eq!(id.row().name, row.name);
         }
-        assert_eq!(Id::of_option("redis-timeout"), Some(Id::RedisTimeout));
-        assert_eq!(Id::of_option("REDIS_TIMEOUT"), None);
+        assert_eq!(Id::of_option(b"redis-timeout"), Some(Id::RedisTimeout));
+        assert_eq!(Id::of_option(b"REDIS_TIMEOUT"), None);
     }
 }

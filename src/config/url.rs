@@ -1,6 +1,9 @@
 //! `redis://` and `rediss://` URLs (<https://www.iana.org/assignments/uri-schemes/prov/redis>): another way to say host,
 //! port, user, password, database and TLS. Errors never repeat the URL, which may hold a password.
 
+use super::table::Id;
+use super::value;
+
 /// What a URL says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Url {
@@ -16,15 +19,15 @@ const DEFAULT_PORT: u16 = 6379;
 
 /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. Everything but the port and the database may be
 /// percent-encoded, and must be where it holds one of `@ : / [ ] ? # %`.
-pub(super) fn parse(text: &[u8]) -> Result<Url, String> {
+pub(super) fn parse(text: &[u8]) -> Result<Url, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-    let (tls, rest) = match text.split_once("://") {
-        Some(("redis", rest)) => (false, rest),
-        Some(("rediss", rest)) => (true, rest),
-        _ => return Err("neither redis:// nor rediss://".to_owned()),
+    let (tls, rest) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err("neither redis:// nor rediss://"),
     };
     if rest.contains(['?', '#']) {
-        return Err("a query or fragment means nothing here (percent-encode ? and #)".to_owned());
+        return Err("a query or fragment means nothing here (percent-encode ? and #)");
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (userinfo, address) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -32,20 +35,17 @@ pub(super) fn parse(text: &[u8]) -> Result<Url, String> {
     let (host, port) = host_and_port(address)?;
     let database = match path {
         "" => 0,
-        digits => super::value::number(digits.as_bytes(), 0, super::LAST_DATABASE)
-            .ok()
-            .and_then(|n| u32::try_from(n).ok())
-            .ok_or("the part behind the host is not a database number")?,
+        digits => number(Id::Db, digits).ok_or("the part behind the host is not a database number")?,
     };
     let some = |part: &str| decode(part).map(|bytes| Some(bytes).filter(|bytes| !bytes.is_empty()));
     let (user, password) = (some(user)?, some(password.unwrap_or_default())?);
     if user.is_some() && password.is_none() {
-        return Err("a user without a password".to_owned());
+        return Err("a user without a password");
     }
     Ok(Url { tls, user, password, host, port, database })
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16), String> {
+fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, behind) = rest.split_once(']').ok_or("a [ without its ]")?;
@@ -55,20 +55,22 @@ fn host_and_port(address: &str) -> Result<(String, u16), String> {
     };
     let host = String::from_utf8(decode(host)?).map_err(|_| "the host is not UTF-8")?;
     if host.is_empty() {
-        return Err("no host".to_owned());
+        return Err("no host");
     }
     let port = match port {
         "" => DEFAULT_PORT,
-        digits => super::value::number(digits.as_bytes(), 1, u16::MAX.into())
-            .ok()
-            .and_then(|n| u16::try_from(n).ok())
-            .ok_or("the port is not a number from 1 to 65535")?,
+        digits => number(Id::Port, digits).ok_or("the port is not a number from 1 to 65535")?,
     };
     Ok((host, port))
 }
 
+/// `digits` as a value of `setting`.
+fn number<T: TryFrom<u64>>(setting: Id, digits: &str) -> Option<T> {
+    value::read(setting.row(), digits.as_bytes())?.try_into().ok()
+}
+
 /// Undoes percent-encoding (RFC 3986, section 2.1). NUL is refused: it ends a name early where C is asked.
-fn decode(text: &str) -> Result<Vec<u8>, String> {
+fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

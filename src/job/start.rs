@@ -1,23 +1,14 @@
 use super::stage;
+use crate::signals::Signals;
+use crate::spawn::{ENOEXEC, OURSELVES, Words, is_without_self, spawn};
 use rustix::process::{Pid, getpid};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 /// What execvp(3) runs a script with that has no `#!` line, and so what shells, timeout(1) and flock(1) do.
 const SHELL: &str = "/bin/sh";
-
-/// `ENOEXEC` of execve(2): not in a format that the kernel runs.
-const ENOEXEC: i32 = 8;
-
-/// `ENOENT` of execve(2): no such file.
-const ENOENT: i32 = 2;
-
-/// This program, even if its file was replaced meanwhile.
-const OURSELVES: &str = "/proc/self/exe";
 
 /// A command that was started.
 #[derive(Clone, Copy, Debug)]
@@ -28,42 +19,57 @@ pub struct Started {
     pub leads: bool,
 }
 
-/// Starts `program` as `command` says, with two variables added to the environment: the lock's `name` and `token`.
+/// Starts `program` as `command` says, with two variables added to the environment: the lock's
+/// name and token.
 ///
 /// It gets a process group of its own, so that all of it can be signalled; not on a terminal, from which it could then
 /// not read (as with `timeout --foreground`). If it is `bound`, it dies with golock.
 ///
 /// # Errors
 /// When the system refuses; nothing runs then.
-pub fn start(program: &Path, command: &[OsString], name: &[u8], token: &[u8], bound: bool) -> io::Result<Started> {
+pub fn start(
+    program: &Path,
+    command: &[OsString],
+    (name, token): (&[u8], &[u8]),
+    bound: bool,
+    signals: &Signals,
+) -> io::Result<Started> {
     let leads = !io::stdin().is_terminal();
-    let spawn = |prepared: &mut Command| {
-        prepared.env("GOLOCK_KEY", OsStr::from_bytes(name)).env("GOLOCK_TOKEN", OsStr::from_bytes(token));
-        let prepared = if leads { prepared.process_group(0) } else { prepared };
-        prepared.spawn().map(|child| Started { pid: Pid::from_child(&child), leads })
+    let environment = Words::environment(&[("GOLOCK_KEY", name), ("GOLOCK_TOKEN", token)]);
+    let run = |program: &Path, words: &Words| {
+        spawn(program, words, &environment, signals, None, leads).map(|pid| Started { pid, leads })
     };
-    if !bound {
-        return run_as(program, command, spawn);
+    if bound {
+        let mut words = Words::default();
+        let parent = getpid().as_raw_nonzero().to_string();
+        for word in [OURSELVES.as_bytes(), stage::MARK.as_bytes(), parent.as_bytes(), program.as_os_str().as_bytes()] {
+            words.push(&[word]);
+        }
+        words.extend(command);
+        match run(Path::new(OURSELVES), &words) {
+            Err(error) if is_without_self(&error) => {}
+            done => return done,
+        }
     }
-    let mut first = Command::new(OURSELVES);
-    first.arg(stage::MARK).arg(getpid().as_raw_nonzero().to_string()).arg(program).args(command);
-    match spawn(&mut first) {
-        // Without a /proc, or in an emulator that the kernel does not know, there is no way to bind it.
-        Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC)) => run_as(program, command, spawn),
-        done => done,
-    }
+    run_as(program, command, run)
 }
 
 /// Does `run` with `program`, called as `command` says; with the shell and `program` if it is a script without `#!`.
 pub(super) fn run_as<T>(
     program: &Path,
     command: &[OsString],
-    mut run: impl FnMut(&mut Command) -> io::Result<T>,
+    run: impl Fn(&Path, &Words) -> io::Result<T>,
 ) -> io::Result<T> {
-    let arguments = command.get(1..).unwrap_or_default();
-    let called = command.first().map_or(program.as_os_str(), OsString::as_os_str);
-    match run(Command::new(program).arg0(called).args(arguments)) {
-        Err(error) if error.raw_os_error() == Some(ENOEXEC) => run(Command::new(SHELL).arg(program).args(arguments)),
+    let mut words = Words::default();
+    words.extend(command);
+    match run(program, &words) {
+        Err(error) if error.raw_os_error() == Some(ENOEXEC) => {
+            let mut words = Words::default();
+            words.push(&[SHELL.as_bytes()]);
+            words.push(&[program.as_os_str().as_bytes()]);
+            words.extend(command.get(1..).unwrap_or_default());
+            run(Path::new(SHELL), &words)
+        }
         done => done,
     }
 }

@@ -69,15 +69,15 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// When TLS is wanted and cannot be set up.
-    pub fn new(server: &Server, retry: Retry, signals: &'a Signals, story: Story) -> Result<Self, SetupError> {
-        let (tls, tls_note) = match &server.tls {
+    pub fn new(server: Server, retry: Retry, signals: &'a Signals, story: Story) -> Result<Self, SetupError> {
+        let Server { endpoint, login, tls } = server;
+        let (tls, tls_note) = match &tls {
             TlsMode::Off => (None, ""),
-            TlsMode::On(Trust::Anyone, identity) => {
-                (Some(Tls::new(&Trust::Anyone, identity.as_ref())?), " by TLS, whatever its certificate")
+            TlsMode::On(trust, identity) => {
+                let note = if *trust == Trust::Anyone { " by TLS, whatever its certificate" } else { " by TLS" };
+                (Some(Tls::new(trust, identity.as_ref())?), note)
             }
-            TlsMode::On(trust, identity) => (Some(Tls::new(trust, identity.as_ref())?), " by TLS"),
         };
-        let Server { endpoint, login, .. } = server.clone();
         let (heed, until, redirect, connection, requests) = (Heed::Stops, None, None, None, 0);
         Ok(Self { endpoint, login, tls, tls_note, retry, signals, story, heed, until, redirect, connection, requests })
     }

@@ -3,16 +3,24 @@
 use super::Failure;
 use crate::clock::Moment;
 use crate::signals::Patience;
+use crate::spawn::{OURSELVES, Words, is_without_self, spawn};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};
+use rustix::process::{Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
+use std::ffi::OsString;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::thread;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The first argument of a golock that looks a name up. No option may look like this.
+const MARK: &str = "--look-up";
+
+/// The most that is read of its answer: some hundred addresses.
+const ANSWER_LIMIT: u64 = 16 * 1024;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +33,7 @@ pub enum Endpoint {
 
 /// A connected socket whose reads and writes block with patience: each looks at the deadline first.
 pub(super) struct Socket<'a> {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     /// The address that accepted, if the endpoint has addresses.
     pub(super) peer: Option<SocketAddr>,
     pub(super) patience: Patience<'a>,
@@ -42,8 +50,6 @@ impl<'a> Socket<'a> {
             Endpoint::Tcp(host, port) => {
                 let addresses = resolve(host, *port, patience).map_err(Failure::Lookup)?;
                 let (fd, peer) = connect_any(&addresses, patience).map_err(Failure::Connect)?;
-                // The TLS handshake writes twice in a row; nothing is gained by holding back the second.
-                sockopt::set_tcp_nodelay(&fd, true).map_err(|errno| Failure::Connect(errno.into()))?;
                 (fd, Some(peer))
             }
         };
@@ -96,22 +102,53 @@ fn resolve(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<Sock
     }
     match host.parse::<IpAddr>() {
         Ok(address) => Ok(vec![(address, port).into()]),
-        Err(_) => look_up(host.to_owned(), port, patience),
+        Err(_) => look_up(host, port, patience),
     }
 }
 
-/// getaddrinfo(3) has no time limit, so it runs on a thread. Should it outlast our patience, the thread is left to end
-/// by itself; what it finds then interests nobody.
-fn look_up(host: String, port: u16, patience: Patience<'_>) -> io::Result<Vec<SocketAddr>> {
-    let (done, working) = UnixStream::pair()?;
-    let task = move || {
-        let found = (host, port).to_socket_addrs().map(Vec::from_iter);
-        drop(working);
-        found
+/// getaddrinfo(3) has no time limit, so golock starts itself to call it, and kills what takes too long.
+fn look_up(host: &str, port: u16, patience: Patience<'_>) -> io::Result<Vec<SocketAddr>> {
+    let (answer, asked) = UnixStream::pair()?;
+    let mut words = Words::default();
+    for word in [OURSELVES, MARK, host, &port.to_string()] {
+        words.push(&[word.as_bytes()]);
+    }
+    let environment = Words::environment(&[]);
+    let stdout = Some(asked.as_fd());
+    let child = match spawn(Path::new(OURSELVES), &words, &environment, patience.signals, stdout, false) {
+        Err(error) if is_without_self(&error) => return (host, port).to_socket_addrs().map(Vec::from_iter),
+        started => started?,
     };
-    let worker = thread::Builder::new().spawn(task)?;
-    patience.wait(&done, PollFlags::IN)?;
-    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    drop(asked);
+    let mut text = String::new();
+    let read = Socket { fd: answer.into(), peer: None, patience }.take(ANSWER_LIMIT).read_to_string(&mut text);
+    let _ = kill_process(child, Signal::KILL);
+    // It has been killed, so this takes no time.
+    let _ = waitpid(Some(child), WaitOptions::empty());
+    read?;
+    let mut addresses = Vec::new();
+    for line in text.lines() {
+        match line.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => return Err(io::Error::other(text)),
+        }
+    }
+    Ok(addresses)
+}
+
+/// If `args` ask for the addresses of a host, one in each line; or why there are none.
+pub fn answer(args: &[OsString]) -> Option<String> {
+    let [mark, host, port] = args else { return None };
+    let (host, port) = (host.to_str()?, port.to_str()?.parse::<u16>().ok()?);
+    if mark != MARK {
+        return None;
+    }
+    // Nobody waits for the answer any more when golock is gone.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    Some(match (host, port).to_socket_addrs() {
+        Ok(found) => found.map(|address| address.to_string() + "\n").collect(),
+        Err(error) => error.to_string(),
+    })
 }
 
 impl Read for Socket<'_> {

@@ -12,7 +12,7 @@ mod reply;
 mod tls;
 
 pub use client::{Client, Login, Retry, Server};
-pub use dial::Endpoint;
+pub use dial::{Endpoint, answer};
 pub use tls::{Error as TlsError, SetupError};
 
 use crate::resp;

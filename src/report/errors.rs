@@ -1,7 +1,7 @@
 //! The words for every error.
 
 use super::Shown;
-use crate::config::{self, PREFIX, Source};
+use crate::config::{self, Kind, PREFIX, Source};
 use crate::job::Unfit;
 use crate::net::{self, Endpoint, Failure};
 use crate::store::LocalError;
@@ -9,7 +9,6 @@ use crate::{Error, lock, resp};
 use std::fmt::{self, Display, Formatter};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -36,17 +35,22 @@ impl Display for Error {
 impl Display for config::Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(words) => write!(f, "{words}; see golock --help"),
+            Self::Usage(option, why) => write!(f, "{}: {why}; see golock --help", Shown(option)),
             Self::NoCommand => write!(f, "no command given; see golock --help"),
             Self::Invalid(id, source, value, why) => {
                 match source {
                     Source::Option => write!(f, "--{}", id.row().option())?,
                     Source::Environment => write!(f, "{PREFIX}{}", id.row().name)?,
-                    Source::File(path, line) => write!(f, "{}:{line}: {PREFIX}{}", path.display(), id.row().name)?,
+                    Source::File(path, line) => write!(f, "{}:{line}: {PREFIX}{}", Shown::path(path), id.row().name)?,
                 }
                 match value {
-                    Some(value) => write!(f, ": \"{}\" is {why}", Shown(value)),
-                    None => write!(f, ": {why}"),
+                    Some(value) => write!(f, ": \"{}\" is {why}", Shown(value))?,
+                    None => write!(f, ": {why}")?,
+                }
+                match id.row().kind {
+                    Kind::Number(least, most) => write!(f, " from {least} to {most}"),
+                    Kind::Time(least) => write!(f, " from {least} s on"),
+                    _ => Ok(()),
                 }
             }
             Self::Conflict(one, other) => {
@@ -54,11 +58,11 @@ impl Display for config::Error {
             }
             Self::Needs(one, other) => write!(f, "{PREFIX}{} needs {PREFIX}{}", one.row().name, other.row().name),
             Self::FileLine(path, line) => {
-                write!(f, "{}:{line}: not a plain NAME=value (single quotes keep any value plain)", path.display())
+                write!(f, "{}:{line}: not a plain NAME=value (single quotes keep any value plain)", Shown::path(path))
             }
-            Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Unreadable(path, error) => write!(f, "{}: {error}", Shown::path(path)),
             Self::Sentinel(Source::File(path, line)) => {
-                write!(f, "{}:{line}: {PREFIX}USE_SENTINEL: Sentinel is not supported", path.display())
+                write!(f, "{}:{line}: {PREFIX}USE_SENTINEL: Sentinel is not supported", Shown::path(path))
             }
             Self::Sentinel(_) => write!(f, "{PREFIX}USE_SENTINEL: Sentinel is not supported"),
             Self::SocketTls => write!(f, "{PREFIX}TLS: a Unix socket does not speak TLS"),
@@ -69,11 +73,10 @@ impl Display for config::Error {
 
 impl Display for LocalError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let shown = |path: &Path| Shown(path.as_os_str().as_bytes()).to_string();
         match self {
-            Self::Unsafe(path, why) => write!(f, "not safe for local locks: {} is {why}", shown(path)),
-            Self::Foreign(path) => write!(f, "{} is no lock; golock --reset deletes it", shown(path)),
-            Self::System(what, path, error) => write!(f, "cannot {what} {}: {error}", shown(path)),
+            Self::Unsafe(path, why) => write!(f, "not safe for local locks: {} is {why}", Shown::path(path)),
+            Self::Foreign(path) => write!(f, "{} is no lock; golock --reset deletes it", Shown::path(path)),
+            Self::System(what, path, error) => write!(f, "cannot {what} {}: {error}", Shown::path(path)),
         }
     }
 }
@@ -146,7 +149,7 @@ impl Display for Endpoint {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "redis at {host}:{port}"),
-            Self::Unix(path) => write!(f, "redis at {}", path.display()),
+            Self::Unix(path) => write!(f, "redis at {}", Shown::path(path)),
         }
     }
 }
@@ -154,17 +157,18 @@ impl Display for Endpoint {
 #[cfg(feature = "tls")]
 mod tls {
     use crate::net::{SetupError, TlsError};
+    use crate::report::Shown;
     use rustls::{AlertDescription, CertificateError, InvalidMessage};
     use std::fmt::{self, Display, Formatter};
 
     impl Display for SetupError {
         fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
             match self {
-                Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
-                Self::BadPem(path, 0, what) => write!(f, "{}: no {what} in PEM form in it", path.display()),
-                Self::BadPem(path, line, what) => write!(f, "{}:{line}: a broken {what}", path.display()),
+                Self::Unreadable(path, error) => write!(f, "{}: {error}", Shown::path(path)),
+                Self::BadPem(path, 0, what) => write!(f, "{}: no {what} in PEM form in it", Shown::path(path)),
+                Self::BadPem(path, line, what) => write!(f, "{}:{line}: a broken {what}", Shown::path(path)),
                 Self::BadIdentity(chain, key, error) => {
-                    write!(f, "{} and {} do not go together: {error}", chain.display(), key.display())
+                    write!(f, "{} and {} do not go together: {error}", Shown::path(chain), Shown::path(key))
                 }
                 Self::Other(error) => error.fmt(f),
             }

@@ -135,6 +135,12 @@ impl Story {
 /// Bytes made fit for one line of a terminal or a mail.
 struct Shown<'a>(&'a [u8]);
 
+impl<'a> Shown<'a> {
+    fn path(path: &'a Path) -> Self {
+        Self(path.as_os_str().as_bytes())
+    }
+}
+
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -153,7 +159,7 @@ impl Display for Shown<'_> {
 impl Display for Event<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Public(path) => write!(f, "warning: everybody can read {}", path.display()),
+            Self::Public(path) => write!(f, "warning: everybody can read {}", Shown::path(path)),
             Self::Connected(server, Some(peer), tls) => write!(f, "connected to {server} ({peer}){tls}"),
             Self::Connected(server, None, _) => write!(f, "connected to {server}"),
             Self::Retrying(server, failure, pause) => {
@@ -168,7 +174,7 @@ impl Display for Event<'_> {
                 }
             },
             Self::Started(program, pid) => {
-                write!(f, "started {} as process {pid}", Shown(program.as_os_str().as_bytes()))
+                write!(f, "started {} as process {pid}", Shown::path(program))
             }
             Self::Forwarding(signal) => write!(f, "forwarding signal {}", signal.as_raw()),
             Self::Ended(program, ended, timeout) => {

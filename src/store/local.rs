@@ -2,7 +2,7 @@
 //! it went. The file holds no more than the time before which the lock stays taken.
 
 use super::{Store, folder};
-use crate::clock::{Moment, jittered, unix_milliseconds};
+use crate::clock::{Moment, jittered, milliseconds, unix_milliseconds};
 use crate::config::Config;
 use crate::job::Keep;
 use crate::lock::{Holder, Released, Status, Token, Ttl, digest};
@@ -124,8 +124,8 @@ impl<'a> LocalStore<'a> {
 
     /// Writes how long the lock stays taken at least, from now; survives our end, whatever it is.
     fn note(&self, file: &File) -> io::Result<()> {
-        let grace = self.grace().as_millis();
-        let until = u128::from(unix_milliseconds()) + grace;
+        let grace = milliseconds(self.grace());
+        let until = unix_milliseconds() + grace;
         file.set_len(0)?;
         if grace > 0 { file.write_all_at(format!("{until} {grace}\n").as_bytes(), 0) } else { Ok(()) }
     }
@@ -250,10 +250,10 @@ fn grace_of(text: &str) -> Result<Option<Duration>, ()> {
     }
     let parts = text.strip_suffix('\n').and_then(|line| line.split_once(' '));
     let left = parts.and_then(|(until, grace)| {
-        let (until, grace): (u128, u128) = (until.parse().ok()?, grace.parse().ok()?);
-        until.checked_sub(unix_milliseconds().into()).filter(|left| *left > 0 && *left <= grace)
+        let (until, grace): (u64, u64) = (until.parse().ok()?, grace.parse().ok()?);
+        until.checked_sub(unix_milliseconds()).filter(|left| *left > 0 && *left <= grace)
     });
-    Ok(left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))))
+    Ok(left.map(Duration::from_millis))
 }
 
 /// The name of the lock's file: the lock's name, percent-encoded but for letters, digits, `-`, `_` and inner dots.

@@ -40,7 +40,7 @@ impl<'a> RedisStore<'a> {
         if let Some(path) = &config.auth_file {
             server.login.password = Some(config::read_password(path).map_err(Error::Config)?);
         }
-        let redis = Client::new(&server, config.retry, signals, story).map_err(Error::Tls)?;
+        let redis = Client::new(server, config.retry, signals, story).map_err(Error::Tls)?;
         let lock = Lock::new(&config.name, config.ttl());
         Ok(Self {
             config,

@@ -16,7 +16,7 @@ const SPAN: Duration = Duration::from_millis(500);
 #[test]
 fn golock_sleeps_while_the_job_runs() {
     let server = Server::start(&[]);
-    // One of the names of this host is looked up, on a thread; the other is not.
+    // One of the names of this host is looked up, by a process; the other is not.
     each(&[("127.0.0.1", "0"), ("127.1", EVER)], |&(host, timeout)| {
         let scene = Scene::new(&server, Job::gated(7));
         let golock = scene.golock().set("HOST", host).set("TIMEOUT", timeout).spawn();
