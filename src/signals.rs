@@ -5,6 +5,7 @@
 //! check and the sleep, and no wait goes on without looking at its deadline again.
 
 use crate::clock::Moment;
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
@@ -18,10 +19,6 @@ use std::time::Duration;
 
 /// The signals that golock forwards to the job, or ends on before there is a job.
 const FORWARDED: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2];
-
-/// How often the job is looked at when golock was started with SIGCHLD blocked, so that nothing announces its end.
-/// Unblocking it would take unsafe code.
-const DEAF_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
 const SLICE: Duration = Duration::from_secs(1);
@@ -73,7 +70,6 @@ pub struct Signals {
     caught: u64,
     pending: Cell<u64>,
     job: Cell<Option<Pid>>,
-    deaf: bool,
 }
 
 impl Signals {
@@ -83,14 +79,14 @@ impl Signals {
     /// # Errors
     /// When the system has no descriptor left for the pipe.
     pub fn install() -> io::Result<&'static Self> {
-        let inherited = Inherited::read();
-        let caught = (forwarded() & !inherited.ignored) | bit(Signal::CHILD.as_raw());
+        let caught = (forwarded() & !inherited_as_ignored()) | bit(Signal::CHILD.as_raw());
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers(caught))?;
-        let deaf = inherited.blocked & bit(Signal::CHILD.as_raw()) != 0;
+        // Blocked, as golock may have inherited it, it would not announce the end of the job.
+        SigSet::from(nix::sys::signal::Signal::SIGCHLD).thread_unblock()?;
         let (pending, job) = Default::default();
         // They are caught until golock exits.
-        Ok(Box::leak(Box::new(Self { delivery: RefCell::new(delivery), caught, pending, job, deaf })))
+        Ok(Box::leak(Box::new(Self { delivery: RefCell::new(delivery), caught, pending, job })))
     }
 
     /// The numbers of the signals that are caught.
@@ -127,7 +123,6 @@ impl Signals {
 
     /// One `poll(2)`; true if the event is there. An interruption counts as a wake-up.
     fn poll(&self, event: Option<(BorrowedFd<'_>, PollFlags)>, left: Option<Duration>) -> bool {
-        let left = if self.deaf { Some(left.map_or(DEAF_PAUSE, |left| left.min(DEAF_PAUSE))) } else { left };
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let (signalled, ready) = {
             let delivery = self.delivery.borrow();
@@ -139,8 +134,6 @@ impl Signals {
         };
         if signalled {
             self.collect();
-        } else if self.deaf && !ready {
-            self.note(Signal::CHILD.as_raw());
         }
         ready
     }
@@ -246,39 +239,26 @@ fn line<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))
 }
 
-/// What golock's parent left it with. Asking the kernel directly (sigaction, sigprocmask) would take unsafe code; where
-/// there is no `/proc`, nothing counts as inherited.
-#[derive(Default)]
-struct Inherited {
-    ignored: u64,
-    blocked: u64,
+/// The signals that golock's parent let it ignore. To ask the kernel itself (sigaction) would take unsafe code; where there
+/// is no `/proc`, none counts as ignored.
+fn inherited_as_ignored() -> u64 {
+    let mut text = Vec::new();
+    let Ok(status) = open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return 0 };
+    let mut part = [0; 2048];
+    // What is wanted stands before the signals that are caught; its beginning may be long.
+    while line(&text, b"SigCgt:").is_none() && text.len() < STATUS_LIMIT {
+        match rustix::io::read(&status, &mut part) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => text.extend_from_slice(&part[..count]),
+        }
+    }
+    ignored(&text)
 }
 
-impl Inherited {
-    fn read() -> Self {
-        let mut text = Vec::new();
-        let Ok(status) = open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
-            return Self::default();
-        };
-        let mut part = [0; 2048];
-        // What is wanted stands before the signals that are caught; its beginning may be long.
-        while line(&text, b"SigCgt:").is_none() && text.len() < STATUS_LIMIT {
-            match rustix::io::read(&status, &mut part) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => text.extend_from_slice(&part[..count]),
-            }
-        }
-        Self::parse(&text)
-    }
-
-    /// proc(5): `SigBlk` and `SigIgn` are masks in hex, in which signal N is bit N - 1.
-    fn parse(status: &[u8]) -> Self {
-        let mask = |name: &[u8]| {
-            let text = line(status, name).and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
-            u64::from_str_radix(text, 16).unwrap_or(0) << 1
-        };
-        Self { ignored: mask(b"SigIgn:"), blocked: mask(b"SigBlk:") }
-    }
+/// proc(5): `SigIgn` is a mask in hex, in which signal N is bit N - 1.
+fn ignored(status: &[u8]) -> u64 {
+    let text = line(status, b"SigIgn:").and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
+    u64::from_str_radix(text, 16).unwrap_or(0) << 1
 }
 
 #[cfg(test)]
@@ -286,10 +266,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_of_proc_status_are_read() {
-        let inherited = Inherited::parse(b"Name:\tx\nSigBlk:\t0000000000010000\nSigIgn:\t0000000000001001\n");
-        assert!(inherited.ignored == bit(1) | bit(13));
-        assert!(inherited.blocked == bit(17));
-        assert_eq!(Inherited::parse(b"SigIgn:\tnonsense\n").ignored, 0);
+    fn the_mask_of_proc_status_is_read() {
+        assert!(ignored(b"Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t1\n") == bit(1) | bit(13));
+        assert_eq!(ignored(b"SigIgn:\tnonsense\n"), 0);
     }
 }

@@ -4,6 +4,7 @@ use super::table::{IDS, Id, Kind, PREFIX, TABLE};
 use super::url::{self, Url};
 use super::{Error, Mode, file, value};
 use crate::lock::KeyFormat;
+use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,7 +36,7 @@ pub enum Source {
 #[derive(Default)]
 pub(super) struct Given<'a> {
     pub(super) mode: Mode,
-    /// What is left of the command line, the options taken off.
+    /// The command and its arguments.
     pub(super) command: &'a [OsString],
     /// Names that look like settings and are none.
     pub(super) unknown: Vec<Vec<u8>>,
@@ -52,8 +53,8 @@ impl<'a> Given<'a> {
         args: &'a [OsString],
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let mut given = Self { command: args, ..Self::default() };
-        given.read_options()?;
+        let mut given = Self::default();
+        given.read_options(args)?;
         if !matches!(given.mode, Mode::Help | Mode::HelpAll | Mode::Version) {
             for (name, value) in env {
                 if HONOURED.iter().any(|honoured| name == *honoured) {
@@ -68,63 +69,38 @@ impl<'a> Given<'a> {
         Ok(given)
     }
 
-    /// Options, clustered letters, `--`, and the command; nothing counts behind a call for help.
-    fn read_options(&mut self) -> Result<(), Error> {
-        while let Some((word, rest)) = self.command.split_first() {
-            self.command = match word.as_bytes() {
-                b"--" => {
-                    self.command = rest;
-                    break;
+    /// Options up to the command; nothing counts behind a call for help.
+    fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Error> {
+        let mut parser = Parser::from_args(args);
+        while let Some(arg) = parser.next().map_err(usage)? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => {
+                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
+                    self.mode = if all.is_some_and(|word| word == "all") { Mode::HelpAll } else { Mode::Help };
+                    return Ok(());
                 }
-                [b'-', b'-', option @ ..] => self.read_long(option, rest)?,
-                [b'-', letters @ ..] if !letters.is_empty() => {
-                    letters.iter().try_for_each(|letter| self.read_short(*letter))?;
-                    rest
+                Arg::Short('V') | Arg::Long("version") => self.mode = Mode::Version,
+                Arg::Long("print-key") => self.mode = Mode::PrintKey,
+                Arg::Long("status") => self.mode = Mode::Status,
+                Arg::Short('v') => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
+                Arg::Long(name) => {
+                    let id = Id::of_option(name.as_bytes()).ok_or_else(|| usage(arg.unexpected()))?;
+                    let value = match (id.row().kind, parser.optional_value()) {
+                        (_, Some(value)) => value,
+                        (Kind::Switch, None) => "yes".into(),
+                        (_, None) => parser.value().map_err(usage)?,
+                    };
+                    self.put(id, value.into_vec(), Source::Option);
                 }
-                _ => break,
-            };
-            if self.mode == Mode::Help {
-                let all = word == "--help=all" || rest.first().is_some_and(|next| next == "all");
-                self.mode = if all { Mode::HelpAll } else { Mode::Help };
-                break;
+                Arg::Short(_) => return Err(usage(arg.unexpected())),
+                Arg::Value(_) => {
+                    let behind = parser.raw_args().map_err(usage)?.as_slice().len();
+                    self.command = &args[args.len() - behind - 1..];
+                    return Ok(());
+                }
             }
         }
         Ok(())
-    }
-
-    fn read_short(&mut self, letter: u8) -> Result<(), Error> {
-        match letter {
-            b'h' => self.mode = Mode::Help,
-            b'V' => self.mode = Mode::Version,
-            b'v' => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
-            _ => return Err(Error::Usage(vec![b'-', letter], "no such option")),
-        }
-        Ok(())
-    }
-
-    /// Takes `--option`, with its value from `rest` where it needs one. Gives back what is left of `rest`.
-    fn read_long<'b>(&mut self, option: &[u8], rest: &'b [OsString]) -> Result<&'b [OsString], Error> {
-        let mut parts = option.splitn(2, |&byte| byte == b'=');
-        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        let usage = |why| Error::Usage([b"--", name].concat(), why);
-        if let Some(id) = Id::of_option(name) {
-            let (value, rest) = match (value, id.row().kind, rest) {
-                (Some(value), ..) => (value, rest),
-                (None, Kind::Switch, _) => (&b"yes"[..], rest),
-                (None, _, [next, rest @ ..]) => (next.as_bytes(), rest),
-                (None, _, []) => return Err(usage("its value is missing")),
-            };
-            self.put(id, value.to_vec(), Source::Option);
-            return Ok(rest);
-        }
-        self.mode = match name {
-            b"help" => Mode::Help,
-            b"version" => Mode::Version,
-            b"print-key" => Mode::PrintKey,
-            b"status" => Mode::Status,
-            _ => return Err(usage("no such option")),
-        };
-        if value.is_some() && self.mode != Mode::Help { Err(usage("it takes no value")) } else { Ok(rest) }
     }
 
     /// The file that was named must be there; the default one need not.
@@ -259,6 +235,16 @@ impl<'a> Given<'a> {
 
     pub(super) fn path(&self, id: Id) -> Option<PathBuf> {
         self.slot(id).map(|(value, _)| OsStr::from_bytes(value).into())
+    }
+}
+
+/// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.
+fn usage(error: lexopt::Error) -> Error {
+    match error {
+        lexopt::Error::MissingValue { option } => Error::Usage(option.unwrap_or_default(), "its value is missing"),
+        lexopt::Error::UnexpectedValue { option, .. } => Error::Usage(option, "it takes no value"),
+        lexopt::Error::UnexpectedOption(option) => Error::Usage(option, "no such option"),
+        _ => Error::Usage(String::new(), "not understood"),
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Error {
     /// This option is not understood, and why.
-    Usage(Vec<u8>, &'static str),
+    Usage(String, &'static str),
     /// There is no command, and none of the options that do without.
     NoCommand,
     /// A value (not shown if secret) does not parse, and why.

@@ -35,7 +35,7 @@ impl Display for Error {
 impl Display for config::Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(option, why) => write!(f, "{}: {why}; see golock --help", Shown(option)),
+            Self::Usage(option, why) => write!(f, "{}: {why}; see golock --help", Shown(option.as_bytes())),
             Self::NoCommand => write!(f, "no command given; see golock --help"),
             Self::Invalid(id, source, value, why) => {
                 match source {
