@@ -1,32 +1,36 @@
 //! What a server reads: commands as arrays of bulk strings.
 
+use std::iter::from_fn;
+
 /// A command and its arguments.
 pub(crate) type Words = Vec<Vec<u8>>;
 
 /// The complete commands at the start of `bytes`.
-pub(crate) fn commands(mut bytes: &[u8]) -> Vec<Words> {
-    let mut commands = Vec::new();
-    while let Some((words, rest)) = next_command(bytes) {
-        commands.push(words);
-        bytes = rest;
-    }
-    commands
+pub(crate) fn commands(bytes: &[u8]) -> Vec<Words> {
+    let mut reader = Reader(bytes);
+    from_fn(|| reader.command()).collect()
 }
 
-fn next_command(bytes: &[u8]) -> Option<(Words, &[u8])> {
-    let (count, mut rest) = next_length(b'*', bytes)?;
-    let mut words = Words::new();
-    for _ in 0..count {
-        let (length, tail) = next_length(b'$', rest)?;
-        let (word, tail) = tail.split_at_checked(length)?;
-        words.push(word.to_vec());
-        rest = tail.strip_prefix(b"\r\n")?;
-    }
-    Some((words, rest))
-}
+/// What has not been read yet.
+struct Reader<'a>(&'a [u8]);
 
-fn next_length(kind: u8, bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let digits = str::from_utf8(bytes[..end].strip_prefix(&[kind])?).ok()?;
-    Some((digits.parse().ok()?, &bytes[end + 2..]))
+impl Reader<'_> {
+    fn command(&mut self) -> Option<Words> {
+        let count = self.number(b'*')?;
+        (0..count).map(|_| self.number(b'$').and_then(|length| self.word(length))).collect()
+    }
+
+    /// The number behind `kind`, on a line of its own.
+    fn number(&mut self, kind: u8) -> Option<usize> {
+        let line = self.0.split(|&byte| byte == b'\r').next()?;
+        let number = str::from_utf8(line.strip_prefix(&[kind])?).ok()?.parse().ok()?;
+        self.word(line.len()).map(|_| number)
+    }
+
+    /// So many bytes, and the end of a line behind them.
+    fn word(&mut self, length: usize) -> Option<Vec<u8>> {
+        let (word, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest.strip_prefix(b"\r\n")?;
+        Some(word.to_vec())
+    }
 }
