@@ -147,8 +147,9 @@ impl Display for resp::Error {
 impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "redis at {host}:{port}"),
+            // A redirection names it as it pleases.
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{}]:{port}", Shown(host.as_bytes())),
+            Self::Tcp(host, port) => write!(f, "redis at {}:{port}", Shown(host.as_bytes())),
             Self::Unix(path) => write!(f, "redis at {}", Shown::path(path)),
         }
     }
@@ -232,5 +233,18 @@ mod tls {
 
     pub(super) fn explain(error: &TlsError, _: &mut Formatter<'_>) -> fmt::Result {
         match *error {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_a_redirection_names_stays_text() {
+        let shown = |host: &str| Endpoint::Tcp(host.to_owned(), 1).to_string();
+        assert_eq!(shown("a\x1b[2J\nb"), "redis at a\\x1b[2J\\nb:1");
+        assert_eq!(shown("::1\x07"), "redis at [::1\\x07]:1");
+        assert_eq!(shown("redis.example"), "redis at redis.example:1");
     }
 }
