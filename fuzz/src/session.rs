@@ -149,11 +149,11 @@ impl Session<'_> {
         let released = told(lock::release(&mut self.client, &self.lock, grace_end, margin), &mut self.message)?;
         Some(Box::new(move |command, reply| match released {
             Released::Free | Released::InGrace(_) => match reply {
-                Reply::Integer(1) => is_one_of(command, "EVAL DEL SET"),
+                Reply::Integer(1) => is_one_of(command, "EVAL DEL"),
                 // Gone: it was deleted by a request whose reply was lost.
                 Reply::Integer(-1) => is_one_of(command, "EVAL"),
                 Reply::Nil => is_one_of(command, "GET"),
-                Reply::Status(_) => is_one_of(command, "DEL SET"),
+                Reply::Status(_) => is_one_of(command, "SET"),
                 _ => false,
             },
             Released::Lost => !matches!(reply, Reply::Error(_) | Reply::Integer(1)) && *reply != token,

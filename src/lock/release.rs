@@ -101,15 +101,16 @@ fn release_plainly<X: Exchange>(
 /// Deletes the lock, or sets its end to `grace` from now.
 fn give_up<X: Exchange>(redis: &mut X, lock: &Lock, grace: Duration) -> Result<Released, Error<X::Error>> {
     let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).to_string();
-    let (command, done): (Command<'_>, _) = if grace.is_zero() {
-        (&[b"DEL", &lock.name], Released::Free)
+    let command: Command<'_> = if grace.is_zero() {
+        &[b"DEL", &lock.name]
     } else {
-        (&[b"SET", &lock.name, lock.token.as_bytes(), b"XX", b"EX", seconds.as_bytes()], Released::InGrace(grace))
+        &[b"SET", &lock.name, lock.token.as_bytes(), b"XX", b"EX", seconds.as_bytes()]
     };
-    match only(redis.exchange(&[command], Repeat::Never)?) {
-        Some(Reply::Integer(1) | Reply::Status(_)) => Ok(done),
-        Some(Reply::Integer(0) | Reply::Nil) => Ok(Released::Lost),
-        Some(Reply::Error(words)) => Err(Error::Refused("the release", words)),
+    match (only(redis.exchange(&[command], Repeat::Never)?), grace.is_zero()) {
+        (Some(Reply::Integer(1)), true) => Ok(Released::Free),
+        (Some(Reply::Status(_)), false) => Ok(Released::InGrace(grace)),
+        (Some(Reply::Integer(0)), true) | (Some(Reply::Nil), false) => Ok(Released::Lost),
+        (Some(Reply::Error(words)), _) => Err(Error::Refused("the release", words)),
         _ => Err(Error::Unexpected("the release")),
     }
 }
