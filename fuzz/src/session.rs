@@ -150,8 +150,8 @@ impl Session<'_> {
         Some(Box::new(move |command, reply| match released {
             Released::Free | Released::InGrace(_) => match reply {
                 Reply::Integer(1) => is_one_of(command, "EVAL DEL"),
-                // Gone: it was deleted by a request whose reply was lost.
-                Reply::Integer(-1) => is_one_of(command, "EVAL"),
+                // Gone, or another's: it was released by a request whose reply was lost.
+                Reply::Integer(0 | -1) => is_one_of(command, "EVAL"),
                 Reply::Nil => is_one_of(command, "GET"),
                 Reply::Status(_) => is_one_of(command, "SET"),
                 _ => false,
