@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::job_tools::{Layers, Source, WHILE_NOTED};
 use crate::support::proxy::Record;
-use crate::support::{Proxy, Scripted, Server, each};
+use crate::support::{Golock, Proxy, Scripted, Server, each};
 
 use Source::{Environment, File, Option};
 
@@ -226,4 +226,15 @@ fn what_is_set_anywhere_takes_effect() {
         running.wait().assert_silent(0);
         assert!((1..=1200).contains(&left()), "{} s", left());
     });
+}
+
+#[test]
+fn an_unknown_setting_is_ignored_and_told_only_to_who_asks() {
+    let server = Server::start(&[]);
+    let golock = Golock::new(server.port()).set("GRACE", "0").set("GRACES", "7\x1b[2J").args(["true"]);
+    golock.run().assert_silent(0);
+    let done = golock.set("VERBOSE", "yes").run();
+    let told = done.stderr.lines().filter(|line| line.contains("CRONLOCK_GRACES"));
+    assert_eq!((done.code, told.count()), (0, 1), "{done:?}");
+    assert!(!done.stderr.contains('\x1b'), "{done:?}");
 }
