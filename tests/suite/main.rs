@@ -33,6 +33,8 @@ mod local;
 mod local_hostile;
 #[cfg(target_os = "linux")]
 mod local_races;
+#[cfg(target_os = "linux")]
+mod lookup;
 mod lost_locks;
 mod lost_replies;
 mod messages;
