@@ -94,7 +94,7 @@ fn plain_start(option: &str) -> String {
 
 /// Whether `option`, as lexopt tells it, stands in `arg`.
 fn is_part(option: &str, arg: &OsStr) -> bool {
-    let letters = option.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+    let letters = option.strip_prefix('-').filter(|rest| rest.chars().count() == 1);
     arg.to_string_lossy().contains(letters.unwrap_or(option))
 }
 
