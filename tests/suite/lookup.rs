@@ -6,9 +6,6 @@ use crate::support::job_tools::{Notes, quoted};
 use crate::support::watch::mentioning;
 use crate::support::{Golock, until};
 
-/// A name that is looked up nowhere else.
-const NAME: &str = "never-answered.example";
-
 /// A prelude that gives golock a network of its own, with a name server that is deaf: a socket that golock inherits and
 /// does not read. No other process of this network could be in its way, or be left behind.
 fn deaf_name_server(notes: &Notes) -> String {
@@ -23,20 +20,23 @@ fn deaf_name_server(notes: &Notes) -> String {
     )
 }
 
-fn golock(notes: &Notes) -> Golock {
-    Golock::new(1).set("HOST", NAME).set("RECONNECT_ATTEMPTS", "0").prelude(&deaf_name_server(notes)).args(["true"])
+/// golock, whose Redis has this name; each test has one of its own, by which its processes are known.
+fn golock(notes: &Notes, name: &str) -> Golock {
+    Golock::new(1).set("HOST", name).set("RECONNECT_ATTEMPTS", "0").prelude(&deaf_name_server(notes)).args(["true"])
 }
 
 #[test]
 fn a_look_up_ends_with_the_time_of_its_exchange() {
-    let done = golock(&Notes::new()).set("REDIS_TIMEOUT", "1").run();
+    const NAME: &str = "never-answered.example";
+    let done = golock(&Notes::new(), NAME).set("REDIS_TIMEOUT", "1").run();
     done.assert_one_line(201, &[NAME, "looking up the name took too long"]);
 }
 
 #[test]
 fn a_signal_ends_a_look_up_and_leaves_nothing_behind() {
+    const NAME: &str = "not-waited-for.example";
     let notes = Notes::new();
-    let running = golock(&notes).set("REDIS_TIMEOUT", "1h").spawn();
+    let running = golock(&notes, NAME).set("REDIS_TIMEOUT", "1h").spawn();
     until("the name is being looked up", || !mentioning(NAME).is_empty());
     running.signal(Signal::TERM);
     running.wait().assert_silent(128 + 15);
