@@ -149,6 +149,7 @@ mod tests {
         assert_eq!(judged(bulk("1699999999")), Ok(Verdict::Held(b"1699999999".to_vec())));
         assert!(judged(Reply::Nil).is_err());
         assert!(judged(Reply::Integer(1)).is_err());
-        assert!(judged(Reply::Error(b"NOPERM".to_vec())).is_err());
+        let refused = Error::Refused("EVAL (to take over a lock that a predecessor left)", b"NOPERM".to_vec());
+        assert_eq!(judged(Reply::Error(b"NOPERM".to_vec())), Err(refused));
     }
 }

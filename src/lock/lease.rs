@@ -91,3 +91,54 @@ impl Lease {
         self.due = Moment::ZERO;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{at, lock, own, script};
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(12);
+
+    fn lease(hold_end: u64) -> Lease {
+        Lease::new(lock(at(112_000)), LENGTH, at(hold_end))
+    }
+
+    #[test]
+    fn its_times_are_fractions_of_its_length() {
+        let mut lease = lease(1_000_000);
+        assert_eq!((lease.stop_by(), lease.gone_by(), lease.attempt()), (at(110_000), at(111_000), LENGTH / 6));
+        assert_eq!(lease.due(), Moment::ZERO);
+        assert_eq!(lease.renew(&mut script([Some(own())])), Ok(true));
+        assert_eq!((lease.due(), lease.lock.surely_until, lease.is_at_its_end()), (at(104_000), at(112_000), false));
+        lease.hurry();
+        assert_eq!(lease.due(), Moment::ZERO);
+    }
+
+    #[test]
+    fn no_renewal_reaches_beyond_the_hold() {
+        for (hold_end, last) in [(112_001, false), (112_000, false), (111_999, true)] {
+            let (mut lease, mut redis) = (lease(hold_end), script([Some(own())]));
+            assert_eq!(lease.renew(&mut redis), Ok(true));
+            assert_eq!((lease.is_at_its_end(), lease.lock.surely_until), (last, at(hold_end.min(112_000))));
+        }
+        let mut redis = script([]);
+        assert_eq!(
+            (lease(100_000).renew(&mut redis), redis.asked.len()),
+            (Ok(true), 0),
+            "there is nothing left to ask for"
+        );
+    }
+
+    #[test]
+    fn only_another_token_means_that_it_is_lost() {
+        let renew = |reply| lease(1_000_000).renew(&mut script([reply]));
+        assert_eq!(renew(Some(Reply::Bulk(b"another".to_vec()))), Ok(false));
+        let refused = Error::Refused("EVAL (to renew the lease)", b"NOPERM".to_vec());
+        assert_eq!(renew(Some(Reply::Error(b"NOPERM".to_vec()))), Err(refused));
+        assert_eq!(renew(Some(Reply::Nil)), Err(Error::Unexpected("EVAL")));
+        let mut short = Lease::new(lock(at(112_000)), Duration::from_secs(6), at(1_000_000));
+        assert_eq!((short.renew(&mut script([None])), short.due()), (Err(Error::Exchange(())), at(100_500)));
+        let mut long = lease(1_000_000);
+        assert_eq!((long.renew(&mut script([None])), long.due()), (Err(Error::Exchange(())), at(101_000)));
+    }
+}

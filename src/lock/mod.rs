@@ -110,3 +110,57 @@ impl Lock {
 fn only(answer: Answer) -> Option<Reply> {
     answer.replies.into_iter().next()
 }
+
+#[cfg(test)]
+mod scripted {
+    use super::{Answer, Command, Exchange, Lock, Moment, Repeat, Token};
+    use crate::resp::Reply;
+    use std::time::Duration;
+
+    /// Answers one command after the other as it was told, always at the same time.
+    pub(super) struct Scripted {
+        pub(super) replies: Vec<Option<Reply>>,
+        pub(super) asked: Vec<String>,
+    }
+
+    /// The moment of so many milliseconds; a script is played at that of 100,000.
+    pub(super) fn at(milliseconds: u64) -> Moment {
+        Moment::ZERO + Duration::from_millis(milliseconds)
+    }
+
+    pub(super) fn script(replies: impl IntoIterator<Item = Option<Reply>>) -> Scripted {
+        Scripted { replies: replies.into_iter().collect(), asked: Vec::new() }
+    }
+
+    pub(super) fn lock(surely_until: Moment) -> Lock {
+        let ttl = Duration::from_secs(12);
+        Lock { name: b"k".to_vec(), token: Token::from_number(1), ttl, surely_until }
+    }
+
+    /// The token of the lock of these tests.
+    pub(super) fn own() -> Reply {
+        Reply::Bulk(Token::from_number(1).as_bytes().to_vec())
+    }
+
+    impl Exchange for Scripted {
+        type Error = ();
+
+        fn exchange(&mut self, commands: &[Command<'_>], _: Repeat) -> Result<Answer, ()> {
+            let [command] = commands else { panic!("more than one command") };
+            let words = command.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            self.asked.push(words.collect::<Vec<_>>().join(" "));
+            let reply = self.replies.remove(0).ok_or(())?;
+            Ok(Answer { replies: vec![reply], repeated: false })
+        }
+
+        fn now(&self) -> Moment {
+            at(100_000)
+        }
+    }
+
+    #[test]
+    fn the_wall_clock_tells_seconds() {
+        let second = script([]).unix_second();
+        assert!((1_700_000_000..100_000_000_000).contains(&second), "{second}");
+    }
+}

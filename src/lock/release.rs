@@ -129,7 +129,76 @@ pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<(), Error<X::Err
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::{at, lock, own, script};
     use super::*;
+
+    /// The release of a lock that lasts until so many milliseconds after now, with so many of grace, and a margin of 1,000.
+    fn release_by(replies: impl IntoIterator<Item = Option<Reply>>, lasts: u64, grace: u64) -> (Outcome, Vec<String>) {
+        let (mut redis, lock) = (script(replies), lock(at(100_000 + lasts)));
+        let released = release(&mut redis, &lock, at(100_000 + grace), Duration::from_secs(1));
+        let verbs = redis.asked.iter().map(|words| words.replace(&lock.token.to_string(), "TOKEN"));
+        (released, verbs.filter(|words| !words.starts_with("EVAL")).collect())
+    }
+
+    type Outcome = Result<Released, Error<()>>;
+
+    fn refusal() -> Reply {
+        Reply::Error(b"NOPERM".to_vec())
+    }
+
+    #[test]
+    fn a_release_is_free_or_in_grace() {
+        let one = || [Some(Reply::Integer(1))];
+        assert_eq!(release_by(one(), 5000, 0).0, Ok(Released::Free));
+        assert_eq!(release_by(one(), 5000, 1).0, Ok(Released::InGrace(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn without_eval_it_looks_and_then_deletes_or_shortens() {
+        let plainly = |reply, grace| release_by([Some(refusal()), Some(own()), reply], 5000, grace);
+        let (ok, grace) = (|| Some(Reply::Status(b"OK".to_vec())), Duration::from_millis);
+        for (reply, milliseconds, outcome, step) in [
+            (Some(Reply::Integer(1)), 0, Ok(Released::Free), "DEL k"),
+            (Some(Reply::Integer(0)), 0, Ok(Released::Lost), "DEL k"),
+            (ok(), 0, Err(Error::Unexpected("the release")), "DEL k"),
+            (ok(), 1500, Ok(Released::InGrace(grace(1500))), "SET k TOKEN XX EX 2"),
+            (ok(), 2000, Ok(Released::InGrace(grace(2000))), "SET k TOKEN XX EX 2"),
+            (Some(Reply::Nil), 2001, Ok(Released::Lost), "SET k TOKEN XX EX 3"),
+            (Some(Reply::Integer(1)), 2000, Err(Error::Unexpected("the release")), "SET k TOKEN XX EX 2"),
+            (Some(refusal()), 0, Err(Error::Refused("the release", b"NOPERM".to_vec())), "DEL k"),
+        ] {
+            assert_eq!(plainly(reply, milliseconds), (outcome, vec!["GET k".to_owned(), step.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn without_eval_what_is_not_surely_ours_is_left_alone() {
+        let looked = |reply, lasts| release_by([Some(refusal()), reply], lasts, 0).0;
+        assert_eq!(looked(Some(Reply::Bulk(b"another".to_vec())), 5000), Ok(Released::Lost));
+        assert_eq!(looked(Some(Reply::Nil), 5000), Ok(Released::Lost));
+        assert_eq!(looked(Some(refusal()), 5000), Err(Error::Refused("GET", b"NOPERM".to_vec())));
+        assert_eq!(looked(Some(Reply::Integer(1)), 5000), Err(Error::Unexpected("GET")));
+        assert_eq!(looked(Some(own()), 1000), Ok(Released::Left));
+        assert_eq!(release_by([Some(refusal()), Some(own()), Some(Reply::Integer(1))], 1001, 0).0, Ok(Released::Free));
+    }
+
+    #[test]
+    fn without_eval_a_lost_reply_leads_to_another_look() {
+        let again =
+            |more: &[Option<Reply>]| release_by([&[Some(refusal()), Some(own()), None], more].concat(), 5000, 0).0;
+        assert_eq!(again(&[Some(Reply::Nil)]), Ok(Released::Free));
+        assert_eq!(again(&[Some(Reply::Bulk(b"another".to_vec()))]), Ok(Released::Lost));
+        assert_eq!(again(&[Some(own()), Some(Reply::Integer(1))]), Ok(Released::Free));
+        assert_eq!(again(&[Some(own()), None, Some(own()), None]), Err(Error::Exchange(())));
+    }
+
+    #[test]
+    fn a_reset_is_done_whether_or_not_there_was_a_lock() {
+        let reset = |reply| reset(&mut script([Some(reply)]), b"k");
+        assert_eq!((reset(Reply::Integer(0)), reset(Reply::Integer(1))), (Ok(()), Ok(())));
+        assert_eq!(reset(Reply::Integer(2)), Err(Error::Unexpected("DEL")));
+        assert_eq!(reset(Reply::Error(b"NOPERM".to_vec())), Err(Error::Refused("DEL", b"NOPERM".to_vec())));
+    }
 
     #[test]
     fn a_loss_is_told_only_if_it_is_certain() {
