@@ -1,7 +1,7 @@
 //! The settings of one input: `ARGUMENTS^ENVIRONMENT^FILE`, a word or an assignment on each line.
 
 use super::text_file::TextFile;
-use golock::config::{Error, Id, Invocation, PREFIX};
+use golock::config::{Error, Id, Invocation, Kind, PREFIX};
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -68,14 +68,15 @@ impl<'a> Given<'a> {
 
     /// Whether the secret stands in it, and nowhere but in values that are secrets.
     pub(crate) fn keeps_a_secret(&self) -> bool {
-        let (mut found, mut before) = (false, &b""[..]);
+        let (mut found, mut before) = (false, None);
         for arg in self.args.iter().map(|arg| arg.as_bytes()) {
-            let secret = is_secret_option(arg) || (is_secret_option(before) && !arg.starts_with(b"-"));
+            // What follows an option that needs a value is its value, whatever it looks like.
+            let secret = before.map_or_else(|| is_secret_option(arg), is_secret_option);
             found |= has_secret(arg);
             if has_secret(arg) && !secret {
                 return false;
             }
-            before = arg;
+            before = before.is_none().then_some(arg).filter(|arg| needs_value(arg));
         }
         let file = self.file.into_iter().flat_map(lines).map(|line| line.strip_prefix(b"export ").unwrap_or(line));
         for (name, value) in self.env.iter().copied().chain(file.map(|line| assignment(line).unwrap_or((line, b"")))) {
@@ -123,6 +124,11 @@ fn names(id: Id, name: &[u8]) -> bool {
 fn not_another_file(arg: &[u8]) -> &[u8] {
     let named = arg == b"--config" || arg.starts_with(b"--config=");
     if named { b"--config=/dev/null/not/there" } else { arg }
+}
+
+fn needs_value(arg: &[u8]) -> bool {
+    let id = arg.strip_prefix(b"--").and_then(Id::of_option);
+    id.is_some_and(|id| id.row().kind != Kind::Switch)
 }
 
 fn is_secret_option(arg: &[u8]) -> bool {
