@@ -83,7 +83,26 @@ impl Holder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::script;
     use super::*;
+
+    fn seen(replies: &[Reply]) -> Result<Status, Error<()>> {
+        status(&mut script(replies.iter().cloned().map(Some)), b"k")
+    }
+
+    #[test]
+    fn a_lock_is_seen_with_eval_and_without() {
+        let (refusal, bulk) = (|| Reply::Error(b"NOPERM".to_vec()), |text: &str| Reply::Bulk(text.into()));
+        let held = |ttl| Ok(Status::Held(ttl, Holder::Predecessor));
+        assert_eq!(seen(&[Reply::Nil]), Ok(Status::Free));
+        assert_eq!(seen(&[bulk("40 1700000000")]), held(Ttl::Seconds(40)));
+        assert_eq!(seen(&[bulk("nonsense")]), Err(Error::Unexpected("EVAL")));
+        assert_eq!(seen(&[Reply::Integer(1)]), Err(Error::Unexpected("EVAL")));
+        assert_eq!(seen(&[refusal(), Reply::Nil]), Ok(Status::Free));
+        assert_eq!(seen(&[refusal(), bulk("1700000000")]), held(Ttl::Unknown));
+        assert_eq!(seen(&[refusal(), refusal()]), Err(Error::Refused("GET", b"NOPERM".to_vec())));
+        assert_eq!(seen(&[refusal(), Reply::Integer(1)]), Err(Error::Unexpected("GET")));
+    }
 
     #[test]
     fn the_reply_of_the_script_is_read() {

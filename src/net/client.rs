@@ -61,6 +61,7 @@ pub struct Client<'a> {
     /// The node of a cluster that the last redirection named.
     redirect: Option<Endpoint>,
     connection: Option<Connection<'a>>,
+    /// How many requests the server may have carried out.
     requests: u32,
 }
 
@@ -190,8 +191,11 @@ impl<'a> Client<'a> {
             Some(connection) => connection,
             None => self.open()?,
         };
+        let (connection, replies) =
+            self.converse(connection, request, count, self.patience()).inspect_err(|failure| {
+                self.requests += u32::from(!failure.is_refusal());
+            })?;
         self.requests += 1;
-        let (connection, replies) = self.converse(connection, request, count, self.patience())?;
         self.connection = Some(connection);
         Ok(replies)
     }
@@ -226,10 +230,10 @@ impl Exchange for Client<'_> {
             match failure {
                 _ if self.signals.heeded(self.heed) => return Err(Error::Signal),
                 Failure::Moved(node) if moves < MOVES => {
-                    // A redirected command was not carried out, and a redirection is no failure.
+                    // A redirection is no failure.
                     self.story.tell(&Event::Redirected(&node));
                     self.redirect = Some(node);
-                    (moves, tries, self.requests) = (moves + 1, tries - 1, self.requests.saturating_sub(1));
+                    (moves, tries) = (moves + 1, tries - 1);
                 }
                 failure if failure.is_final() || repeat == Repeat::Never || tries > self.retry.attempts => {
                     return Err(Error::GaveUp(server, tries, failure));

@@ -97,4 +97,10 @@ impl Failure {
             _ => false,
         }
     }
+
+    /// Whether the server has said that it did not carry out what it was asked for. A server that cannot serve just now
+    /// refuses SET whenever it refuses GET.
+    fn is_refusal(&self) -> bool {
+        self.is_final() || matches!(self, Self::Busy(_) | Self::Moved(_))
+    }
 }

@@ -82,9 +82,8 @@ impl Store for RedisStore<'_> {
             }
             Err(error) => {
                 let error = self.blame("take", error);
-                if matches!(error, Error::Stopped(_)) {
-                    self.give_back(true);
-                }
+                // If only the answers were lost, the lock stands, for nobody.
+                self.give_back(matches!(error, Error::Stopped(_)));
                 Err(error)
             }
         }

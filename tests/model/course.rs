@@ -176,7 +176,7 @@ impl World {
                     self.grace_end = self.grace_kept(index, &result);
                     self.hosts[index].enter(Phase::Ended(End::Ran), now);
                 } else {
-                    self.hosts[index].enter(Phase::Ended(End::Signalled), now);
+                    self.hosts[index].enter(Phase::Ended(End::GaveBack), now);
                 }
             }
         }
@@ -199,7 +199,8 @@ impl World {
                 host.enter(Phase::Ended(End::Skipped), now);
                 self.wrong = self.wrong.or(skipped_for_nothing.then_some(Wrong::Lost));
             }
-            Err(_) => host.enter(Phase::Ended(End::Failed), now),
+            // Only the answers may have been lost.
+            Err(_) => self.go(setting, index, Phase::GivingBack),
         }
     }
 
@@ -232,7 +233,6 @@ impl World {
                 host.rounds += 1;
                 self.go(setting, index, Phase::Settling);
             }
-            (Phase::Settling, Ok(false)) => host.enter(Phase::Ended(End::Skipped), now),
             (Phase::Settling, _) => self.go(setting, index, Phase::GivingBack),
             (_, Ok(false)) => host.enter(Phase::Stopping, now),
             (_, _) => host.enter(Phase::Running, now),

@@ -53,8 +53,8 @@ pub(crate) enum Phase {
 pub(crate) enum End {
     Ran,
     Skipped,
-    Failed,
-    Signalled,
+    /// It was told to stop, or could not take or keep the lock.
+    GaveBack,
     LeaseLost,
     Crashed,
 }

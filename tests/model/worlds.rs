@@ -24,6 +24,9 @@ const PLAIN: Setting = Setting {
 
 const THREE: Setting = Setting { name: "three hosts", hosts: 3, ..PLAIN };
 
+/// What is lost is not sent again.
+const ALONE: Setting = Setting { name: "two hosts, no reconnects", tries: 1, ..PLAIN };
+
 const WITHOUT_SCRIPTS: Setting = Setting { name: "two hosts, a server without EVAL", scripts: false, ..PLAIN };
 
 /// The shortest lease.
@@ -63,7 +66,13 @@ fn small() -> Vec<Setting> {
     let accidents = [CRASH, SIGNAL, RESET];
     let every = [lost(1), STRAY, CRASH, SIGNAL, RESET];
     let plain = [PLAIN, WITHOUT_SCRIPTS, RUNNING].into_iter().flat_map(|place| with(place, &every));
-    plain.chain(with(ABANDONED, &accidents)).chain(with(LEASE, &accidents[..2])).chain(with(THREE, &[PEACE])).collect()
+    let alone = with(ALONE, &[lost(2), STRAY]);
+    plain
+        .chain(alone)
+        .chain(with(ABANDONED, &accidents))
+        .chain(with(LEASE, &accidents[..2]))
+        .chain(with(THREE, &[PEACE]))
+        .collect()
 }
 
 fn with(place: Setting, budgets: &[Budget]) -> Vec<Setting> {

@@ -188,11 +188,18 @@ impl Sweep {
         // What is late is carried out all the same: as if only its reply were lost.
         let direction = if action == Action::Late { Direction::Reply } else { self.direction };
         let hopeless = table(self.way, self.connection, direction, command);
-        let (outcome, connections) = match (action, regime) {
-            (Action::Slow { .. }, _) => (Outcome::Done, 2),
-            (_, Regime::Reconnects) => (Outcome::Done, 3),
-            (_, Regime::Alone) => (hopeless, self.connection + if hopeless == Outcome::Done { 2 } else { 1 }),
-            (_, Regime::Lasting) => (hopeless, self.connection + 2),
+        let tries = if regime == Regime::Lasting { 2 } else { 1 };
+        let (outcome, connections) = match (action, regime, hopeless) {
+            (Action::Slow { .. }, ..) => (Outcome::Done, 2),
+            (_, Regime::Reconnects, _) => (Outcome::Done, 3),
+            (_, _, Outcome::Done) => (Outcome::Done, self.connection + 2),
+            _ if self.connection == RELEASE || command == "AUTH" => (hopeless, self.connection + tries),
+            // Who may have taken the lock makes one more connection to give it back, of which only a lasting cut of
+            // requests keeps it.
+            (_, Regime::Lasting, Outcome::Orphaned) if direction == Direction::Request => {
+                (Outcome::Orphaned, tries + 1)
+            }
+            _ => (Outcome::NotTaken, tries + 1),
         };
         Case { sweep: self, regime, at, action, outcome, connections }
     }

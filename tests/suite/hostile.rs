@@ -125,14 +125,15 @@ fn golock(port: u16, hostility: Hostility, job: &Job) -> Golock {
 fn a_hostile_server_gets_no_job_run() {
     each(HOSTILITIES, |&hostility| {
         let server = Scripted::start(move |_, stream| {
-            read_commands(stream, 2);
+            read_commands(stream, 1);
             hostility.play(stream);
         });
         let job = Job::exits(0);
         let done = golock(server.port(), hostility, &job).run();
         done.assert_one_line(201, &["cronlock.hostile", "redis"]);
         assert_eq!(job.runs(), 0);
-        assert!(server.connections() <= 2, "{} connections", server.connections());
+        // Two to take the lock, and one to give it back, which it may have got.
+        assert!(server.connections() <= 3, "{} connections", server.connections());
     });
 }
 
@@ -168,7 +169,7 @@ fn is_reset(mut stream: &TcpStream) -> bool {
 
 #[test]
 fn a_request_that_was_given_up_is_not_delivered_any_more() {
-    let (given_up, wait) = channel();
+    let (given_up, wait) = channel::<()>();
     let (tell, ends) = channel();
     let (wait, tell) = (Mutex::new(wait), Mutex::new(tell));
     let server = Scripted::start(move |_, stream| {
@@ -179,7 +180,10 @@ fn a_request_that_was_given_up_is_not_delivered_any_more() {
     let job = Job::exits(0);
     let golock = Golock::new(server.port()).set("REDIS_TIMEOUT", "1").set("RECONNECT_ATTEMPTS", "0");
     golock.args(job.command()).run().assert_one_line(201, &["no answer in time"]);
-    given_up.send(()).unwrap();
-    assert_eq!(ends.recv(), Ok(true), "the kernel would have delivered the rest of a closed connection");
+    drop(given_up);
+    // The second one was to give back what the first may have got.
+    for _ in 0..2 {
+        assert_eq!(ends.recv(), Ok(true), "the kernel would have delivered the rest of a closed connection");
+    }
     assert_eq!(job.runs(), 0);
 }

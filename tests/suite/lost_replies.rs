@@ -20,7 +20,7 @@ fn every_reconnect_may_fail_but_the_last() {
 }
 
 #[test]
-fn without_any_reply_the_job_does_not_run() {
+fn without_any_reply_the_job_does_not_run_and_the_lock_is_given_back() {
     let server = Server::start(&[]);
     let mut scene = Scene::new(&server, Job::exits(7));
     for index in 0..3 {
@@ -28,8 +28,9 @@ fn without_any_reply_the_job_does_not_run() {
     }
     let done = scene.golock().set("RECONNECT_ATTEMPTS", "2").run();
     done.assert_one_line(201, &[&scene.name(), &format!("127.0.0.1:{}", scene.proxy.port())]);
-    assert_eq!(scene.proxy.connections(), 3);
+    assert_eq!(scene.proxy.connections(), 4);
     scene.assert_not_run();
+    assert_eq!(server.keys(), [""; 0]);
 }
 
 #[test]
