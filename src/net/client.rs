@@ -191,11 +191,9 @@ impl<'a> Client<'a> {
             Some(connection) => connection,
             None => self.open()?,
         };
-        let (connection, replies) =
-            self.converse(connection, request, count, self.patience()).inspect_err(|failure| {
-                self.requests += u32::from(!failure.is_refusal());
-            })?;
-        self.requests += 1;
+        let outcome = self.converse(connection, request, count, self.patience());
+        self.requests += u32::from(!outcome.as_ref().is_err_and(Failure::is_refusal));
+        let (connection, replies) = outcome?;
         self.connection = Some(connection);
         Ok(replies)
     }
