@@ -181,8 +181,8 @@ fn a_request_that_was_given_up_is_not_delivered_any_more() {
     let golock = Golock::new(server.port()).set("REDIS_TIMEOUT", "1").set("RECONNECT_ATTEMPTS", "0");
     golock.args(job.command()).run().assert_one_line(201, &["no answer in time"]);
     drop(given_up);
-    // The second one was to give back what the first may have got.
-    for _ in 0..2 {
+    // A second one was to give back what the first may have got.
+    for _ in 0..server.connections() {
         assert_eq!(ends.recv(), Ok(true), "the kernel would have delivered the rest of a closed connection");
     }
     assert_eq!(job.runs(), 0);

@@ -95,8 +95,8 @@ fn a_redis_that_is_frozen_at_the_start_lets_nothing_run() {
     server.stop();
     let done = in_a_hurry(&scene.golock()).run();
     done.assert_one_line(201, &[&scene.name(), &format!("127.0.0.1:{}", scene.proxy.port())]);
-    // The last one is to give back what the others may get when it thaws.
-    assert_eq!(scene.proxy.connections(), 3);
+    // A third one is to give back what the others may get when it thaws, if they had time to ask.
+    assert!((2..=3).contains(&scene.proxy.connections()));
     scene.assert_not_run();
 }
 
