@@ -1,5 +1,6 @@
 //! A TLS server of which a test decides everything, and sees what a Redis does not tell.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,7 @@ pub(crate) struct Visit {
 /// A TLS server whose answers are written here.
 pub(crate) struct Front {
     clients: Scripted,
-    visits: Arc<Mutex<Vec<Visit>>>,
+    visits: Arc<Mutex<BTreeMap<usize, Visit>>>,
 }
 
 /// The settings of a server that shows these papers and speaks these versions.
@@ -69,12 +70,12 @@ impl Front {
         config: ServerConfig,
         answer: impl Fn(&Words, &[Words]) -> String + Send + Sync + 'static,
     ) -> Self {
-        let (config, visits) = (Arc::new(config), Arc::<Mutex<Vec<Visit>>>::default());
+        let (config, visits) = (Arc::new(config), Arc::<Mutex<BTreeMap<_, _>>>::default());
         let clients = Scripted::start({
             let visits = Arc::clone(&visits);
-            move |_, stream| {
+            move |index, stream| {
                 let visit = serve(ServerConnection::new(Arc::clone(&config)).unwrap(), stream, &answer);
-                visits.lock().unwrap().push(visit);
+                visits.lock().unwrap().insert(index, visit);
             }
         });
         Self { clients, visits }
@@ -90,9 +91,9 @@ impl Front {
         self.clients.connections()
     }
 
-    /// The connections that have ended, in the order of their ends.
+    /// The connections that have ended, in order of arrival.
     pub(crate) fn visits(&self) -> Vec<Visit> {
-        self.visits.lock().unwrap().clone()
+        self.visits.lock().unwrap().values().copied().collect()
     }
 }
 
