@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
+use crate::support::job_tools::copy_executable;
 use crate::support::{Golock, Job, Server};
 
 const PASSWORD: &str = "open sesame";
@@ -62,9 +63,9 @@ impl Stage {
     }
 
     fn script(&self, name: &str, text: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        let draft = self.path("draft");
+        fs::write(&draft, text).unwrap();
+        copy_executable(draft, self.path("bin").join(name));
     }
 
     /// The text of an example, with the places of this stage.
@@ -312,7 +313,7 @@ fn the_container_needs_nothing_but_golock() {
     let (root, file) = (stage.path("root"), stage.adapted(&example("Dockerfile")));
     fs::create_dir(&root).unwrap();
     for name in ["golock", "job"] {
-        fs::copy(binary(), root.join(name)).unwrap();
+        copy_executable(binary(), root.join(name));
     }
     let word =
         |name: &str| file.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim_matches(['[', '"', ']']);

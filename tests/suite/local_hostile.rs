@@ -11,6 +11,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 
 use crate::local::Host;
+use crate::support::job_tools::copy_executable;
 use crate::support::{Job, each, until};
 
 /// nobody, of whom only root can make something the owner.
@@ -271,7 +272,7 @@ fn users_have_their_locks_in_their_own_folders() {
     let host = Host::new();
     let binary = env::var_os("GOLOCK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_golock").into());
     let copy = host.path("golock");
-    fs::copy(binary, &copy).unwrap();
+    copy_executable(binary, &copy);
     fs::set_permissions(host.path(""), Permissions::from_mode(0o755)).unwrap();
     let run = |variables: &[(&str, &Path)]| {
         let mut command = Command::new(&copy);

@@ -73,14 +73,13 @@ impl Notes {
         fs::write(self.path(note), text).unwrap();
     }
 
-    /// Puts a script into the folder that can be executed. Another process writes it: had we written it, a child that
-    /// another test is just starting could still hold it open, and what is open for writing cannot be executed.
+    /// Puts a script into the folder that can be executed.
     #[track_caller]
     pub(crate) fn executable(&self, note: &str, text: &str) -> PathBuf {
         let draft = format!("{note}.draft");
         self.write(&draft, text);
-        assert!(Command::new("cp").args([self.path(&draft), self.path(note)]).status().unwrap().success());
-        self.allow(note, 0o755)
+        copy_executable(self.path(&draft), self.path(note));
+        self.path(note)
     }
 
     fn allow(&self, note: &str, mode: u32) -> PathBuf {
@@ -262,4 +261,12 @@ impl Layers {
 /// The option of a setting.
 pub(crate) fn option(name: &str) -> String {
     format!("--{}", name.to_lowercase().replace('_', "-"))
+}
+
+/// Copies a file that is then executed. Another process does it: had we written it, a child that another test is just
+/// starting could still hold it open, and what is open for writing cannot be executed.
+#[track_caller]
+pub(crate) fn copy_executable(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    assert!(Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status().unwrap().success());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
