@@ -79,6 +79,22 @@ fn trouble_at_the_release_leaves_no_lock() {
     });
 }
 
+/// What the server has refused was not done: that the lock is gone then is no release of ours whose reply was lost.
+#[test]
+fn trouble_at_the_release_does_not_hide_that_the_lock_was_lost() {
+    let server = Server::start(&[]);
+    each(TROUBLES, |words| {
+        let scene = Scene::new(&server, Job::gated(7));
+        let troubled = troubled(server.port(), words, 1, 1);
+        let running = by_way_of(&scene, troubled.port()).spawn();
+        scene.job.wait_running();
+        server.query::<()>(&["DEL", &scene.name()]);
+        scene.job.open_gate();
+        running.wait().assert_one_line(7, &[&scene.name(), "was lost"]);
+        assert_eq!(troubled.connections(), 3);
+    });
+}
+
 #[test]
 fn trouble_that_outlasts_the_budget_at_the_release_is_told_with_the_code_of_the_job() {
     let server = Server::start(&[]);
