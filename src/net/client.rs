@@ -61,8 +61,8 @@ pub struct Client<'a> {
     /// The node of a cluster that the last redirection named.
     redirect: Option<Endpoint>,
     connection: Option<Connection<'a>>,
-    /// How many requests the server may have carried out.
-    requests: u32,
+    /// Whether the last exchange may have been carried out without our having heard of it.
+    unheard: bool,
 }
 
 impl<'a> Client<'a> {
@@ -79,8 +79,8 @@ impl<'a> Client<'a> {
                 (Some(Tls::new(trust, identity.as_ref())?), note)
             }
         };
-        let (heed, until, redirect, connection, requests) = (Heed::Stops, None, None, None, 0);
-        Ok(Self { endpoint, login, tls, tls_note, retry, signals, story, heed, until, redirect, connection, requests })
+        let (heed, until, redirect, connection, unheard) = (Heed::Stops, None, None, None, false);
+        Ok(Self { endpoint, login, tls, tls_note, retry, signals, story, heed, until, redirect, connection, unheard })
     }
 
     /// From here on only `heed` breaks off an exchange, or `until` if that comes first, and it is tried again `attempts`
@@ -91,9 +91,9 @@ impl<'a> Client<'a> {
         self.until = until;
     }
 
-    /// Whether anything was sent that the server may have carried out.
-    pub fn has_spoken(&self) -> bool {
-        self.requests > 0
+    /// Whether the exchange that failed may have been carried out all the same.
+    pub fn is_unheard(&self) -> bool {
+        self.unheard
     }
 
     /// Closes the connection; the next exchange opens a new one.
@@ -192,7 +192,7 @@ impl<'a> Client<'a> {
             None => self.open()?,
         };
         let outcome = self.converse(connection, request, count, self.patience());
-        self.requests += u32::from(!outcome.as_ref().is_err_and(Failure::is_refusal));
+        self.unheard |= outcome.as_ref().is_err_and(|failure| !failure.is_refusal());
         let (connection, replies) = outcome?;
         self.connection = Some(connection);
         Ok(replies)
@@ -216,10 +216,11 @@ impl Exchange for Client<'_> {
         for command in commands {
             encode(&mut request, command);
         }
-        let (before, mut moves, mut tries) = (self.requests, 0, 0);
+        let (mut moves, mut tries) = (0, 0);
+        self.unheard = false;
         loop {
             let failure = match self.attempt(&request, commands.len()) {
-                Ok(replies) => return Ok(Answer { replies, repeated: self.requests > before + 1 }),
+                Ok(replies) => return Ok(Answer { replies, repeated: std::mem::take(&mut self.unheard) }),
                 Err(failure) => failure,
             };
             let server = self.server().clone();

@@ -83,7 +83,9 @@ impl Store for RedisStore<'_> {
             Err(error) => {
                 let error = self.blame("take", error);
                 // If only the answers were lost, the lock stands, for nobody.
-                self.give_back(matches!(error, Error::Stopped(_)));
+                if self.redis.is_unheard() {
+                    self.give_back(matches!(error, Error::Stopped(_)));
+                }
                 Err(error)
             }
         }
@@ -127,9 +129,6 @@ impl Store for RedisStore<'_> {
     }
 
     fn give_back(&mut self, stopped: bool) {
-        if !self.redis.has_spoken() {
-            return;
-        }
         self.signals.forget();
         self.redis.pursue(Heed::Stops, 0, Some(Moment::after(GIVE_BACK)));
         match lock::release(&mut self.redis, &self.lock, Moment::now(), GIVE_BACK) {

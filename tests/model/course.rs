@@ -200,7 +200,8 @@ impl World {
                 self.wrong = self.wrong.or(skipped_for_nothing.then_some(Wrong::Lost));
             }
             // Only the answers may have been lost.
-            Err(_) => self.go(setting, index, Phase::GivingBack),
+            Err(Error::Exchange(_)) => self.go(setting, index, Phase::GivingBack),
+            Err(_) => host.enter(Phase::Ended(End::Failed), now),
         }
     }
 

@@ -53,7 +53,8 @@ pub(crate) enum Phase {
 pub(crate) enum End {
     Ran,
     Skipped,
-    /// It was told to stop, or could not take or keep the lock.
+    Failed,
+    /// It was told to stop, or does not know whether it has the lock.
     GaveBack,
     LeaseLost,
     Crashed,

@@ -110,6 +110,9 @@ fn without_eval_a_predecessors_lock_is_not_taken_over() {
     server.set(&scene.name(), STALE);
     scene.golock().run().assert_one_line(201, &[&scene.name(), "NOPERM"]);
     scene.assert_not_run();
+    // All was answered: nothing of ours can stand there that would have to be given back.
+    let asked: Vec<_> = scene.proxy.records()[0].commands().into_iter().map(|words| words[0].clone()).collect();
+    assert_eq!(asked, ["SET", "GET", "EVAL"]);
     assert_eq!((server.get(&scene.name()).as_deref(), server.pttl(&scene.name())), (Some(STALE), -1));
 }
 
