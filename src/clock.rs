@@ -1,8 +1,7 @@
 //! Time as golock measures it.
 //!
-//! Spans are taken on a monotonic clock that also counts the time a host is suspended (`CLOCK_BOOTTIME` where the
-//! platform has it): a lock expires in Redis while a laptop sleeps. The wall clock serves one purpose only, to judge
-//! the value of a predecessor's lock.
+//! Spans are taken on `CLOCK_BOOTTIME`, which counts the time that a host is suspended, because a lock expires in Redis
+//! while a laptop sleeps. The wall clock only judges what a predecessor left behind, and dates the records of local locks.
 
 use nix::time::{ClockId, clock_gettime};
 use rustix::time::{
@@ -15,60 +14,50 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[cfg(all(target_arch = "mips", target_env = "musl", not(rustix_use_experimental_asm)))]
 compile_error!("every deadline would be wrong: build with --cfg=rustix_use_experimental_asm, as dist/build does");
 
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
-
-/// A point in time of this host's monotonic clock.
+/// A point in time on this host's boot-time clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(Duration);
+pub struct Instant(Duration);
 
-impl Moment {
-    /// A moment that does not come.
+impl Instant {
+    /// It never comes.
     pub const NEVER: Self = Self(Duration::MAX);
 
-    /// The first moment of this clock.
+    /// The first instant of this clock.
     pub const ZERO: Self = Self(Duration::ZERO);
 
     /// The present.
     pub fn now() -> Self {
-        // It cannot fail for a clock that the platform has.
-        Self(clock_gettime(CLOCK).map_or(Duration::ZERO, Duration::from))
+        // It cannot fail: every Linux that golock runs on has this clock.
+        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from))
     }
 
-    /// The moment `span` from now.
+    /// `span` from now.
     pub fn after(span: Duration) -> Self {
         Self::now() + span
     }
 
-    /// What is left until this moment, or nothing once it has come. There is no "a little longer".
-    pub fn remaining(self) -> Option<Duration> {
-        self.since(Self::now())
-    }
-
-    /// What lies between `earlier` and this moment, or nothing if it is not later.
-    pub fn since(self, earlier: Self) -> Option<Duration> {
-        self.0.checked_sub(earlier.0).filter(|left| !left.is_zero())
-    }
-
-    /// Whether this moment is past.
-    pub fn has_come(self) -> bool {
-        self.remaining().is_none()
-    }
-
-    /// The moment `span` before this one.
+    /// `span` before this instant.
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(span))
     }
 
-    /// How long ago this moment was; zero if it is still to come.
-    pub fn elapsed(self) -> Duration {
-        Self::now().0.saturating_sub(self.0)
+    /// The time left until this instant; `None` once it has passed. An expired deadline gets no extra second.
+    pub fn remaining(self) -> Option<Duration> {
+        self.since(Self::now())
+    }
+
+    /// The time from `earlier` to this instant; `None` if it is not later.
+    pub fn since(self, earlier: Self) -> Option<Duration> {
+        self.0.checked_sub(earlier.0).filter(|left| !left.is_zero())
+    }
+
+    /// Whether this instant has passed.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_none()
     }
 }
 
-impl std::ops::Add<Duration> for Moment {
+impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
@@ -76,27 +65,24 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Wakes `poll(2)` at a moment even if the host was suspended meanwhile; poll's own timeout does not count that time.
-pub struct Alarm(OwnedFd);
+/// Wakes `poll(2)` at an instant even if the host was suspended meanwhile; poll's own timeout does not count that time.
+pub struct Timer(OwnedFd);
 
-impl Alarm {
-    /// An alarm that is not set; none where the platform has none.
+impl Timer {
+    /// A timer that is not set; `None` where the system has none.
     pub fn new() -> Option<Self> {
-        #[cfg(target_os = "linux")]
-        return timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK).ok().map(Self);
-        #[cfg(not(target_os = "linux"))]
-        None
+        timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK).ok().map(Self)
     }
 
-    /// Sets it to `moment`; false if that fails.
-    pub fn set(&self, moment: Moment) -> bool {
+    /// Sets it to `instant`; false if that fails.
+    pub fn set(&self, instant: Instant) -> bool {
         let it_interval = Timespec::default();
-        let Ok(it_value) = Timespec::try_from(moment.0) else { return false };
+        let Ok(it_value) = Timespec::try_from(instant.0) else { return false };
         timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value }).is_ok()
     }
 }
 
-impl AsFd for Alarm {
+impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -107,7 +93,7 @@ pub fn unix_milliseconds() -> u64 {
     milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// `span` in milliseconds.
+/// `span` in whole milliseconds, rounded down. std's own goes through 128 bits.
 pub fn milliseconds(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1000).saturating_add(span.subsec_millis().into())
 }
@@ -118,7 +104,7 @@ pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// `span`, of which up to a fifth is left out at random, so that a fleet does not act in step.
+/// `span` without up to a fifth of it at random, so that the hosts of a fleet do not act in step.
 pub fn jittered(span: Duration) -> Duration {
     let thousandths = u32::try_from(random() % 1000).unwrap_or(0);
     span.saturating_sub(span / 5 * thousandths / 1000)

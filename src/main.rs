@@ -5,6 +5,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().collect();
-    golock::run(args.get(1..).unwrap_or_default(), std::env::vars_os()).into()
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    golock::run(&args, &std::env::vars_os().collect::<Vec<_>>()).into()
 }

@@ -10,20 +10,22 @@ without running it if the lock is held by another.
 Each setting is an option, or a variable of the environment or of the config
 file: --tls-ca X is ";
 
-const SETTINGS: &str = "TLS_CA=X. TIME is in seconds, or as 5m, 2h, 1d.
+const SETTINGS: &str = "TLS_CA=X. TIME is in seconds, or as 5m, 1h30m, 2d.
 
 ";
 
 const TAIL: &str = "
   -v                         as --verbose
-      --status               print whether the lock is free or held, run nothing
+      --status               print what is known of the lock, run nothing
+      --list                 list all jobs under --prefix, run nothing
+      --metrics              the same for Prometheus
       --print-key            print the lock's full name, run nothing
   -h, --help [all]           print this, or all settings
   -V, --version              print the version
 
 Exit codes: COMMAND's own; 128+N for signal N; 126, 127 if it cannot be run; 200
 if the lock is held by another; 201 if golock failed; 202 if COMMAND was killed
-at --timeout.
+at --timeout; 203 if the lock is held and nothing has succeeded for --max-age.
 ";
 
 /// The text of `--help`, made from the table of settings: of the common ones or of `all`.

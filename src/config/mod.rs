@@ -1,80 +1,91 @@
 //! Settings: one table, filled from options, environment and config file in this order, made into one [`Invocation`].
 //!
-//! A value that does not parse, or that contradicts another, is an error that names it; nothing is then run.
+//! A value that does not parse, or that contradicts another of the same source, is an error that names it; nothing is then
+//! run.
 
-mod collect;
 mod file;
 mod help;
+mod settings;
 mod table;
 mod url;
-mod value;
 
-pub use collect::{Source, read_limited};
 pub use help::{help, version};
+pub use settings::Source;
 pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
-use crate::lock::name;
-use crate::net::{Endpoint, Identity, Login, Retry, Server, TlsMode, Trust};
-use collect::{FILE_LIMIT, Given};
+use crate::lock::{KeyFormat, name};
+use crate::net::{Endpoint, Identity, Password, Server, TlsMode, TlsOptions, Trust};
+use crate::process::Variables;
+use crate::words;
+use crate::text::{Escaped, Line, Secret};
 use rustix::process::geteuid;
-use std::ffi::OsString;
-use std::io;
+use settings::Settings;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What golock was called to do.
 #[derive(Debug)]
 pub enum Invocation<'a> {
+    /// Print this text.
+    Print(Vec<u8>),
     /// Run the command under the lock.
     Run(Config, &'a [OsString]),
-    /// Delete the lock.
-    Reset(Config),
-    /// Say whether the lock is held.
-    Status(Config),
-    /// Print the lock's full name.
-    PrintKey(Config),
-    /// Print the help: the common settings, or all.
-    Help(bool),
-    /// Print the version.
-    Version,
+    /// Do something else with the lock, or with all of them.
+    Lock(LockAction, Config),
 }
 
-/// The same, as far as the command line alone tells.
+/// What is done with a lock where no command is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockAction {
+    /// Delete it.
+    Reset,
+    /// Say what is known of it.
+    Status,
+    /// List all jobs, for people.
+    List,
+    /// The same for Prometheus.
+    Metrics,
+}
+
+/// What is to be done, as far as the command line alone tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
+enum Action {
     #[default]
     Run,
     Status,
+    List,
+    Metrics,
     PrintKey,
-    Help,
-    HelpAll,
+    Help {
+        all: bool,
+    },
     Version,
 }
 
 /// Everything that the settings say, parsed and free of contradictions.
 #[derive(Debug)]
 pub struct Config {
+    /// What stands before the names of all locks.
+    pub prefix: Vec<u8>,
     /// The lock's full name.
     pub name: Vec<u8>,
-    /// The folder of the local locks, if the lock is one.
-    pub local: Option<PathBuf>,
-    /// Where Redis is, and how it is spoken to.
-    pub server: Server,
-    /// The file that holds the password.
-    pub auth_file: Option<PathBuf>,
-    /// How long and how often to try.
-    pub retry: Retry,
-    /// How long a lock persists at least, and at most.
+    /// Where the lock is kept.
+    pub backend: Backend,
+    /// How long a lock persists at least; at most `release`.
     pub grace: Duration,
     /// How long a lock persists at most.
     pub release: Duration,
+    /// The length of the lease, if the lock is held by one; at most `release`.
+    pub lease: Option<Duration>,
+    /// How long the record of a run is kept, if there is to be one.
+    pub record: Option<Duration>,
+    /// How old the last success may be.
+    pub max_age: Option<Duration>,
     /// What ends a command that does not end by itself.
     pub limits: Limits,
-    /// The length of the lease, if the lock is held by one.
-    pub lease: Option<Duration>,
     /// How long to wait for a held lock.
     pub wait: Duration,
     /// The exit code when the lock is held by another.
@@ -83,184 +94,254 @@ pub struct Config {
     pub verbose: bool,
     /// Whether to print the lock's full name on stderr.
     pub show_key: bool,
-    /// Names that look like settings and are none.
-    pub unknown: Vec<Vec<u8>>,
+    /// What VERBOSE tells of the settings.
+    pub notes: Vec<Line>,
+}
+
+/// Where a lock is kept.
+#[derive(Debug)]
+pub enum Backend {
+    /// In this Redis.
+    Redis(Server),
+    /// In this folder.
+    Local(PathBuf),
 }
 
 /// Why the settings make no sense.
 #[derive(Debug)]
-pub enum Error {
-    /// This option is not understood, and why.
-    Usage(String, &'static str),
-    /// There is no command, and none of the options that do without.
-    NoCommand,
-    /// A value (not shown if secret) does not parse, and why.
-    Invalid(Id, Source, Option<Vec<u8>>, &'static str),
-    /// The second setting cannot be given with the first.
-    Conflict(Id, Id),
-    /// The first setting needs the second.
-    Needs(Id, Id),
-    /// A line of the config file is no plain assignment.
-    FileLine(PathBuf, usize),
-    /// A file cannot be read.
-    Unreadable(PathBuf, io::Error),
-    /// Cronlock's Sentinel support is asked for.
-    Sentinel(Source),
-    /// TLS is wanted over a Unix socket.
-    SocketTls,
-    /// A setting that means nothing to a local lock was given with it.
-    LocalWith(Id),
+pub struct Error {
+    /// The words.
+    pub why: Line,
+    /// The command that does not run, as far as it was found.
+    pub command: Option<OsString>,
 }
 
 impl<'a> Invocation<'a> {
     /// From the arguments without the program's name, and the environment.
     ///
     /// # Errors
-    /// [`enum@Error`] says which.
-    pub fn parse(args: &'a [OsString], env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Error> {
-        let mut given = Given::collect(args, env)?;
-        match given.mode {
-            Mode::Help => return Ok(Self::Help(false)),
-            Mode::HelpAll => return Ok(Self::Help(true)),
-            Mode::Version => return Ok(Self::Version),
-            Mode::Run | Mode::Status | Mode::PrintKey => {}
+    /// When they make no sense.
+    pub fn parse(args: &'a [OsString], env: &Variables) -> Result<Self, Error> {
+        let mut settings = Settings::default();
+        let parsed = Self::read(&mut settings, args, env);
+        parsed.map_err(|why| Error { why, command: settings.command.first().cloned() })
+    }
+
+    fn read(settings: &mut Settings<'a>, args: &'a [OsString], env: &Variables) -> Result<Self, Line> {
+        settings.read_options(args)?;
+        match settings.action {
+            Action::Help { all } => return Ok(Self::Print(help(all).into_bytes())),
+            Action::Version => return Ok(Self::Print(version().into_bytes())),
+            _ => {}
         }
-        let config = Config::build(&mut given)?;
-        let reset = given.switch(Id::Reset);
-        let runs = given.mode == Mode::Run && !reset;
-        if given.command.is_empty() && (runs || !given.has(Id::Key)) {
-            return Err(Error::NoCommand);
+        for (name, value) in env {
+            settings.read_variable(name, value)?;
         }
-        Ok(match given.mode {
-            Mode::Status => Self::Status(config),
-            Mode::PrintKey => Self::PrintKey(config),
-            _ if reset => Self::Reset(config),
-            _ => Self::Run(config, given.command),
+        settings.read_file()?;
+        settings.check_numbers()?;
+        settle(settings)?;
+        let config = Config::build(settings, env)?;
+        let reset = settings.switch(Id::Reset);
+        let needs_key = match settings.action {
+            Action::List | Action::Metrics => false,
+            Action::Run if !reset => true,
+            _ => !settings.has(Id::Key),
+        };
+        if settings.command.is_empty() && needs_key {
+            let runs = settings.action == Action::Run && !reset;
+            return Err(if runs { "no command given; see golock --help" } else { "it needs a command or --key" }.into());
+        }
+        Ok(match settings.action {
+            Action::Status => Self::Lock(LockAction::Status, config),
+            Action::List => Self::Lock(LockAction::List, config),
+            Action::Metrics => Self::Lock(LockAction::Metrics, config),
+            Action::PrintKey => Self::Print([&config.name[..], b"\n"].concat()),
+            _ if reset => Self::Lock(LockAction::Reset, config),
+            _ => Self::Run(config, settings.command),
         })
     }
 }
 
 impl Config {
-    /// How long Redis keeps the lock without hearing from us.
-    pub fn ttl(&self) -> Duration {
-        self.lease.map_or(self.release, |lease| lease.min(self.release))
-    }
-
-    fn build(given: &mut Given<'_>) -> Result<Self, Error> {
-        refuse_contradictions(given)?;
+    fn build(settings: &mut Settings<'_>, env: &Variables) -> Result<Self, Line> {
+        let release = settings.seconds(Id::Release);
+        let prefix = settings.bytes(Id::Prefix).unwrap_or(Id::Prefix.row().default.as_bytes()).to_vec();
         Ok(Self {
-            name: full_name(given)?,
-            local: local_folder(given)?,
-            server: server(given)?,
-            auth_file: given.path(Id::AuthFile),
-            retry: Retry {
-                timeout: given.seconds(Id::RedisTimeout),
-                attempts: given.number(Id::Attempts),
-                backoff: given.seconds(Id::Backoff),
+            name: full_name(settings, &prefix)?,
+            prefix,
+            backend: match local_folder(settings, env)? {
+                Some(folder) => Backend::Local(folder),
+                None => Backend::Redis(server(settings, env)?),
             },
-            grace: given.seconds(Id::Grace),
-            release: given.seconds(Id::Release),
-            limits: Limits { timeout: given.optional(Id::Timeout), kill_after: given.optional(Id::KillAfter) },
-            lease: given.optional(Id::Lease),
-            wait: given.seconds(Id::Wait),
-            skip_exit: given.number(Id::SkipExit),
-            verbose: given.switch(Id::Verbose),
-            show_key: given.switch(Id::ShowKey),
-            unknown: std::mem::take(&mut given.unknown),
+            grace: settings.seconds(Id::Grace).min(release),
+            release,
+            lease: settings.optional(Id::Lease).map(|lease| lease.min(release)),
+            record: settings.optional(Id::Record),
+            max_age: settings.optional(Id::MaxAge),
+            limits: Limits { timeout: settings.optional(Id::Timeout), kill_after: settings.optional(Id::KillAfter) },
+            wait: settings.seconds(Id::Wait),
+            skip_exit: settings.number(Id::SkipExit),
+            verbose: settings.switch(Id::Verbose),
+            show_key: settings.switch(Id::ShowKey),
+            notes: std::mem::take(&mut settings.notes),
         })
     }
 }
 
-fn refuse_contradictions(given: &Given<'_>) -> Result<(), Error> {
-    use Id::{Auth, AuthFile, Db, Host, Port, Tls, TlsCert, TlsKey, Url, User};
-    let excluded =
-        [(Url, Host), (Url, Port), (Url, User), (Url, Auth), (Url, AuthFile), (Url, Db), (Url, Tls), (Auth, AuthFile)];
-    let both = |&(one, other): &(Id, Id)| given.has(one) && given.has(other);
-    if let Some((one, other)) = excluded.into_iter().find(both) {
-        return Err(Error::Conflict(one, other));
-    }
-    for (one, other) in [(TlsCert, TlsKey), (TlsKey, TlsCert)] {
-        if given.has(one) && !given.has(other) {
-            return Err(Error::Needs(one, other));
+/// Settles what excludes each other, and refuses what makes no sense together.
+fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
+    if settings.switch(Id::Local) {
+        settings.exclude(Id::Local, Id::Lease)?;
+        // In one environment, or one file, the place of Redis stands for the other jobs.
+        for id in [Id::Host, Id::Url] {
+            if settings.strength(id) > settings.strength(Id::Local) {
+                settings.exclude(Id::Local, id)?;
+            }
         }
     }
-    if given.has(User) && !given.has(Auth) && !given.has(AuthFile) {
-        return Err(Error::Needs(User, Auth));
+    settings.read_url()?;
+    settings.exclude(Id::Auth, Id::AuthFile)?;
+    for (one, other) in [(Id::TlsCert, Id::TlsKey), (Id::TlsKey, Id::TlsCert)] {
+        if settings.has(one) && !settings.has(other) {
+            return Err(needs(settings, one, other));
+        }
+    }
+    if settings.has(Id::User) && !settings.has(Id::Auth) && !settings.has(Id::AuthFile) {
+        return Err(needs(settings, Id::User, Id::Auth));
+    }
+    // In a file it may be meant for those jobs that have a TIMEOUT.
+    let is_for_this_job = settings.strength(Id::KillAfter) > Some(0) && !settings.has(Id::Timeout);
+    if is_for_this_job && settings.optional(Id::KillAfter).is_some() && settings.optional(Id::Lease).is_none() {
+        return Err(needs(settings, Id::KillAfter, Id::Timeout));
+    }
+    let is_meant = settings.has(Id::Grace) && settings.strength(Id::Grace) >= settings.strength(Id::Release);
+    if is_meant && settings.seconds(Id::Grace) > settings.seconds(Id::Release) {
+        let release = settings.seconds(Id::Release).as_secs();
+        return Err(words!("{}: it is longer than RELEASE, which is {} s", settings.place(Id::Grace), release));
     }
     Ok(())
 }
 
+fn needs(settings: &Settings<'_>, one: Id, other: Id) -> Line {
+    words!("{} needs {}{}", settings.place(one), PREFIX, other.row().name)
+}
+
 /// The folder of the local locks, if the lock is to be one.
-fn local_folder(given: &Given<'_>) -> Result<Option<PathBuf>, Error> {
-    if !given.switch(Id::Local) {
+fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<Option<PathBuf>, Line> {
+    if !settings.switch(Id::Local) {
         return Ok(None);
     }
-    if let Some(id) = given.options().find(|id| id.concerns_redis()) {
-        return Err(Error::LocalWith(id));
+    if let Some(id) = settings.options().find(|id| id.concerns_redis() && settings.strength(Id::Local) == Some(2)) {
+        return Err(words!("{} means nothing to a local lock", settings.place(id)));
     }
-    if given.optional(Id::Lease).is_some() {
-        return Err(Error::Conflict(Id::Local, Id::Lease));
-    }
-    let found = match given.path(Id::LocalDir) {
+    let found = match settings.path(Id::LocalDir) {
         Some(folder) => Some(folder),
         None if geteuid().is_root() => Some("/run/golock".into()),
         // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
-        None => given.variable("HOME").map(|home| Path::new(home).join(".local/state/golock")),
+        None => variable(env, "HOME").map(|home| Path::new(home).join(".local/state/golock")),
     };
-    found.map(Some).ok_or(Error::Needs(Id::Local, Id::LocalDir))
+    found.map(Some).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
+}
+
+/// The value of a variable of others, unless it is empty.
+fn variable<'e>(env: &'e Variables, name: &str) -> Option<&'e OsStr> {
+    let (_, value) = env.iter().find(|(known, value)| known == name && !value.is_empty())?;
+    Some(value)
 }
 
 /// Where Redis is, and how it is spoken to.
-fn server(given: &Given<'_>) -> Result<Server, Error> {
-    if let Some(url) = given.url()? {
-        let login = Login { user: url.user, password: url.password, database: url.database };
-        return Ok(Server { endpoint: Endpoint::Tcp(url.host, url.port), login, tls: tls(given, url.tls)? });
-    }
-    let login = Login { user: given.bytes(Id::User), password: given.bytes(Id::Auth), database: given.number(Id::Db) };
-    let tls = tls(given, given.switch(Id::Tls))?;
-    let endpoint = match given.path(Id::Host).filter(|path| path.is_absolute()) {
-        Some(_) if tls != TlsMode::Off => return Err(Error::SocketTls),
-        Some(path) => Endpoint::Unix(path),
-        None => Endpoint::Tcp(given.host()?, given.number(Id::Port)),
+fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
+    let password = match (settings.bytes(Id::Auth), settings.path(Id::AuthFile)) {
+        (Some(password), _) => Password::Given(Secret(password.to_vec())),
+        (None, Some(path)) => Password::File(path),
+        (None, None) => Password::None,
     };
-    Ok(Server { endpoint, login, tls })
+    let tls = tls(settings, env)?;
+    let endpoint = match settings.path(Id::Host).filter(|path| path.is_absolute()) {
+        Some(_) if tls != TlsMode::Off => {
+            return Err(words!("{}: a Unix socket does not speak TLS", settings.place(Id::Tls)));
+        }
+        Some(path) => Endpoint::Unix(path),
+        None => Endpoint::Tcp(host(settings)?, settings.number(Id::Port)),
+    };
+    Ok(Server {
+        endpoint,
+        user: settings.bytes(Id::User).map(<[u8]>::to_vec),
+        password,
+        database: settings.number(Id::Db),
+        tls,
+        timeout: settings.seconds(Id::RedisTimeout),
+        attempts: settings.number(Id::Attempts),
+        backoff: settings.seconds(Id::Backoff),
+    })
 }
 
-/// How TLS is spoken, if it is `on`.
-fn tls(given: &Given<'_>, on: bool) -> Result<TlsMode, Error> {
-    let skip = given.switch(Id::TlsSkipVerify);
-    if !on {
-        // Where nobody has said that TLS is off, whoever names a certificate thinks that it is on.
-        let certificate = [Id::TlsCa, Id::TlsCert].into_iter().find(|&id| given.has(id) && !given.has(Id::Tls));
-        return certificate.map_or(Ok(TlsMode::Off), |id| Err(Error::Needs(id, Id::Tls)));
+/// The host, without the brackets that an IPv6 address may have.
+fn host(settings: &Settings<'_>) -> Result<String, Line> {
+    let given = settings.bytes(Id::Host).unwrap_or(Id::Host.row().default.as_bytes());
+    let place = || settings.place(Id::Host);
+    let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
+    if settings.is_by_url(Id::Host) {
+        return Ok(host.to_owned());
     }
-    let trust = match given.path(Id::TlsCa).or_else(|| given.variable("SSL_CERT_FILE").map(PathBuf::from)) {
+    if host.starts_with("unix:") {
+        return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()));
+    }
+    if host.contains("://") {
+        return Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX));
+    }
+    let (bare, behind) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or((rest, "")),
+        None => match host.split_once(':') {
+            Some((name, port)) if !port.contains(':') => (name, &host[name.len()..]),
+            _ => (host, ""),
+        },
+    };
+    match behind.strip_prefix(':') {
+        Some(port) => {
+            let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
+            Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place(), PREFIX, host, PREFIX, port))
+        }
+        None => Ok(bare.to_owned()),
+    }
+}
+
+/// How TLS is spoken, if it is.
+fn tls(settings: &Settings<'_>, env: &Variables) -> Result<TlsMode, Line> {
+    let skip = settings.switch(Id::TlsSkipVerify);
+    if !settings.switch(Id::Tls) {
+        return expects_tls(settings, skip).map_or(Ok(TlsMode::Off), Err);
+    }
+    let trust = match settings.path(Id::TlsCa).or_else(|| variable(env, "SSL_CERT_FILE").map(PathBuf::from)) {
         _ if skip => Trust::Anyone,
         Some(path) => Trust::File(path),
         None => Trust::BuiltIn,
     };
-    let identity = given.path(Id::TlsCert).zip(given.path(Id::TlsKey)).map(|(chain, key)| Identity { chain, key });
-    Ok(TlsMode::On(trust, identity))
+    let identity = settings.path(Id::TlsCert).zip(settings.path(Id::TlsKey));
+    let identity = identity.map(|(chain, key)| Identity { chain, key });
+    let text = |name: &[u8]| String::from_utf8(name.to_vec()).map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"));
+    let name = settings.bytes(Id::TlsName).map(text).transpose()?;
+    Ok(TlsMode::On(TlsOptions { trust, identity, name }))
 }
 
-fn full_name(given: &Given<'_>) -> Result<Vec<u8>, Error> {
-    let prefix = given.bytes(Id::Prefix).unwrap_or_else(|| Id::Prefix.row().default.into());
-    let command: Vec<_> = given.command.iter().map(|word| word.as_bytes()).collect();
-    Ok(name(&prefix, given.bytes(Id::Key).as_deref(), &command, given.key_format()?))
+/// Whoever names a certificate thinks that TLS is on, unless somebody has said that it is off. A URL without TLS says so for
+/// what is given at a weaker place.
+fn expects_tls(settings: &Settings<'_>, skip: bool) -> Option<Line> {
+    let about = [Id::TlsCa, Id::TlsCert, Id::TlsName, Id::TlsSkipVerify];
+    let mut given = about.into_iter().filter(|&id| settings.has(id) && (id != Id::TlsSkipVerify || skip));
+    if settings.is_by_url(Id::Tls) {
+        let id = given.find(|&id| settings.strength(id) >= settings.strength(Id::Url))?;
+        return Some(words!("{} needs TLS: write rediss:// in {}", settings.place(id), settings.place(Id::Url)));
+    }
+    given.next().filter(|_| !settings.has(Id::Tls)).map(|id| needs(settings, id, Id::Tls))
 }
 
-/// The password in the file at `path`, without one trailing newline.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn read_password(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut password =
-        collect::read_limited(path, FILE_LIMIT).map_err(|error| Error::Unreadable(path.into(), error))?;
-    password.pop_if(|last| *last == b'\n');
-    Ok(password)
-}
-
-/// Whether everybody on this host can read the file at `path`.
-pub fn is_public(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
+fn full_name(settings: &Settings<'_>, prefix: &[u8]) -> Result<Vec<u8>, Line> {
+    let format = match settings.bytes(Id::KeyFormat) {
+        None | Some(b"cronlock") => KeyFormat::Cronlock,
+        Some(b"golock") => KeyFormat::Golock,
+        _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
+    };
+    let command: Vec<_> = settings.command.iter().map(|word| word.as_bytes()).collect();
+    Ok(name(prefix, settings.bytes(Id::Key), &command, format))
 }

@@ -1,4 +1,4 @@
-//! The one table of settings. Environment, config file, options and help are made from it.
+//! The one table of settings, from which environment, config file, options and help are made, and what their values mean.
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Kind {
     Path,
     /// A whole number, from and to.
     Number(u64, u64),
-    /// A span of at least so many seconds: whole seconds, or a number with `s`, `m`, `h` or `d`. One whose default is 0
+    /// A span of at least so many seconds: whole seconds, or numbers with `d`, `h`, `m` or `s`. One whose default is 0
     /// can always be turned off by that.
     Time(u64),
     /// Yes or no.
@@ -44,6 +44,19 @@ pub struct Setting {
 
 /// What stands before every name.
 pub const PREFIX: &str = "CRONLOCK_";
+
+/// The longest span in seconds, some 31 years: TTLs of it are valid in Redis, and no sum of spans overflows.
+pub(super) const LONGEST: u64 = 1_000_000_000;
+
+/// Settings of cronlock and its forks that golock does not need; `*` stands for any end.
+pub(super) const IGNORED: [&str; 3] = ["NTPDATE", "USE_SENTINEL", "SENTINEL_*"];
+
+/// Those that would have the job run elsewhere, and so twice, if they were ignored: the name, the value that says so (empty:
+/// any), and why.
+pub(super) const REFUSED: [(&str, &str, &str); 2] = [
+    ("USE_SENTINEL", "yes", "Sentinel is not supported: name the primary by CRONLOCK_HOST"),
+    ("LOCAL_VIP", "", "a host cannot be chosen by its address: run golock on the hosts that may run the job"),
+];
 
 macro_rules! settings {
     ($($id:ident $name:literal $kind:ident$(($($limit:expr),+))?, $default:literal, $rank:ident, $help:literal;)*) => {
@@ -88,9 +101,12 @@ settings! {
     TlsCa "TLS_CA" Path, "", Common, "PEM file of CAs to trust, not the built-in ones";
     TlsCert "TLS_CERT" Path, "", Rare, "PEM client certificate chain, with TLS_KEY";
     TlsKey "TLS_KEY" Path, "", Rare, "PEM client key, with TLS_CERT";
+    TlsName "TLS_NAME" Bytes, "", Rare, "name in the server's certificate, if not HOST";
     Lease "LEASE" Time(3), "0", Common, "hold the lock by a lease of this length";
     Wait "WAIT" Time(0), "0", Common, "time to wait for a held lock";
     SkipExit "SKIP_EXIT" Number(0, 255), "200", Rare, "exit code if the lock is held by another";
+    Record "RECORD" Time(0), "35d", Rare, "time to keep the record of a run; 0: none";
+    MaxAge "MAX_AGE" Time(0), "0", Common, "tell if nothing has succeeded for so long";
     Local "LOCAL" Switch, "no", Common, "lock on this host alone, without Redis";
     LocalDir "LOCAL_DIR" Path, "", Rare, "folder of the local locks";
     Config "CONFIG" Path, "", Common, "config file; default: /etc/cronlock.conf";
@@ -110,9 +126,9 @@ impl Id {
     /// Whether it says where Redis is or how it is spoken to.
     pub fn concerns_redis(self) -> bool {
         use Id::{Attempts, Auth, AuthFile, Backoff, Db, Host, Port, RedisTimeout, Url, User};
-        use Id::{Tls, TlsCa, TlsCert, TlsKey, TlsSkipVerify};
+        use Id::{Tls, TlsCa, TlsCert, TlsKey, TlsName, TlsSkipVerify};
         matches!(self, Host | Port | User | Auth | AuthFile | Db | Url | RedisTimeout | Attempts | Backoff)
-            || matches!(self, Tls | TlsSkipVerify | TlsCa | TlsCert | TlsKey)
+            || matches!(self, Tls | TlsSkipVerify | TlsCa | TlsCert | TlsKey | TlsName)
     }
 
     /// The setting called `name`, without the prefix.
@@ -144,6 +160,84 @@ impl Setting {
     pub fn option(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
     }
+
+    /// What `text` says, if the setting is a number, a time (in seconds), or a switch (0 and 1); 0 for other kinds. `None` if
+    /// it does not parse: a bad value is never a default.
+    pub fn number(&self, text: &[u8]) -> Option<u64> {
+        let (number, least, most) = match self.kind {
+            Kind::Number(least, most) => (digits(text)?, least, most),
+            Kind::Time(least) => (seconds(text)?, least, LONGEST),
+            Kind::Switch => (u64::from(switch(text)?), 0, 1),
+            Kind::Bytes | Kind::Secret | Kind::Path => return Some(0),
+        };
+        let turned_off = number == 0 && self.default == "0";
+        (turned_off || (least..=most).contains(&number)).then_some(number)
+    }
+}
+
+/// `90`, or numbers with units, each smaller than the one before: `1d12h`, `1h30m`.
+fn seconds(text: &[u8]) -> Option<u64> {
+    if text.last()?.is_ascii_digit() {
+        return digits(text);
+    }
+    let (mut sum, mut largest) = (0_u64, u64::MAX);
+    for part in text.split_inclusive(|byte| !byte.is_ascii_digit()) {
+        let (&unit, number) = part.split_last()?;
+        let unit = match unit {
+            b'd' => 86400,
+            b'h' => 3600,
+            b'm' => 60,
+            b's' => 1,
+            _ => return None,
+        };
+        if unit >= largest {
+            return None;
+        }
+        largest = unit;
+        sum = sum.checked_add(digits(number)?.checked_mul(unit)?)?;
+    }
+    Some(sum)
+}
+
+fn switch(text: &[u8]) -> Option<bool> {
+    let is = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
+    match (is(["yes", "true", "on", "1", "t"]), is(["no", "false", "off", "0", "f"])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// Digits only: no sign, no space. Leading zeros do no harm.
+fn digits(text: &[u8]) -> Option<u64> {
+    let plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| plain)?.parse().ok()
+}
+
+/// The one of `names` that `word` is most likely to mean: it is at most two slips away, or begins with it.
+pub(super) fn likely<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let longest = if word.len() < 4 { 1 } else { 2 };
+    let near = |name: &str| if word.len() > 2 && name.starts_with(word) { 1 } else { slips(word.as_bytes(), name.as_bytes()) };
+    names.map(|name| (near(name), name)).filter(|(slips, _)| *slips <= longest).min().map(|(_, name)| name)
+}
+
+/// How many letters must be left out, put in, replaced, or exchanged with the next, to make `two` of `one` (the distance of
+/// Damerau and Levenshtein, without changing a place twice).
+fn slips(one: &[u8], two: &[u8]) -> usize {
+    let mut before = vec![0; two.len() + 1];
+    let mut last: Vec<usize> = (0..=two.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in two.iter().enumerate() {
+            let mut least = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == two[j - 1] && one[i - 1] == *b {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        (before, last) = (last, row);
+    }
+    last[two.len()]
 }
 
 #[cfg(test)]
@@ -159,5 +253,76 @@ mod tests {
         }
         assert_eq!(Id::of_option(b"redis-timeout"), Some(Id::RedisTimeout));
         assert_eq!(Id::of_option(b"REDIS_TIMEOUT"), None);
+    }
+
+    #[test]
+    fn spans_have_units() {
+        let cases: [(&str, u64); 11] = [
+            ("0", 0),
+            ("90", 90),
+            ("090", 90),
+            ("7s", 7),
+            ("5m", 300),
+            ("2h", 7200),
+            ("1d", 86400),
+            ("1h30m", 5400),
+            ("1d0h1s", 86401),
+            ("1000000000", LONGEST),
+            ("11574d", 999_993_600),
+        ];
+        let grace = Id::Grace.row();
+        for (text, expected) in cases {
+            assert_eq!(grace.number(text.as_bytes()), Some(expected), "{text}");
+        }
+        let none = "|s|-1|+1| 1|1 |1.5|1w|1S|1ms|0x10|1000000001|12000d|99999999999999999999|99999999999999999999d|\
+            1m1h|1m1m|1h30|h30m|1h m|213503982334602d";
+        for text in none.split('|') {
+            assert_eq!(grace.number(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_span_has_a_least_and_0_turns_it_off_where_that_is_the_default() {
+        let lease = Id::Lease.row();
+        assert_eq!([b"0", b"2", b"3"].map(|text| lease.number(text)), [Some(0), None, Some(3)]);
+        assert_eq!((Id::Release.row().number(b"0"), Id::Release.row().number(b"1")), (None, Some(1)));
+    }
+
+    #[test]
+    fn numbers_have_a_range() {
+        let port = Id::Port.row();
+        assert_eq!(port.number(b"65535"), Some(65_535));
+        for text in ["0", "65536", "-1", "", "x", "1.0", "18446744073709551616"] {
+            assert_eq!(port.number(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn switches_take_the_words_of_both_predecessors() {
+        for word in ["yes", "YES", "true", "True", "on", "1", "t", "T"] {
+            assert_eq!(switch(word.as_bytes()), Some(true), "{word}");
+        }
+        for word in ["no", "No", "false", "FALSE", "off", "0", "f"] {
+            assert_eq!(switch(word.as_bytes()), Some(false), "{word}");
+        }
+        assert_eq!([b"y   ", b"yes "].map(|word| switch(word)), [None, None]);
+    }
+
+    #[test]
+    fn every_default_parses() {
+        for row in TABLE.iter().filter(|row| !row.default.is_empty()) {
+            assert!(row.number(row.default.as_bytes()).is_some(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_slip_leads_to_what_was_meant() {
+        let meant = |word| likely(word, TABLE.iter().map(|row| row.name));
+        for (word, name) in [("HSOT", "HOST"), ("GRACEE", "GRACE"), ("RELESE", "RELEASE"), ("PROT", "PORT"), ("KYE", "KEY")] {
+            assert_eq!(meant(word), Some(name), "{word}");
+        }
+        assert_eq!((meant("RECONNECT"), meant("TIME")), (Some("RECONNECT_ATTEMPTS"), Some("TIMEOUT")));
+        assert_eq!((meant("NONSENSE"), meant("X")), (None, None));
+        assert_eq!(slips(b"", b"abc"), 3);
     }
 }

@@ -10,14 +10,14 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Why a command cannot be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum ExecError {
     /// There is no such file.
     NotFound,
     /// There is a file that we may not execute, or that is none.
     NotExecutable,
 }
 
-impl Unfit {
+impl ExecError {
     /// What the system's refusal to run a command says of it, as env(1) and timeout(1) judge; nothing, if it is only that
     /// the system has no room for another process.
     pub fn of(error: &io::Error) -> Option<Self> {
@@ -34,30 +34,30 @@ impl Unfit {
 ///
 /// # Errors
 /// When there is none.
-pub fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, Unfit> {
+pub fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, ExecError> {
     if command.as_bytes().contains(&b'/') {
         return judge(command.into());
     }
     let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
-    let mut unfit = Unfit::NotFound;
+    let mut worst = ExecError::NotFound;
     for folder in path.as_bytes().split(|&byte| byte == b':').filter(|_| !command.is_empty()) {
         // An empty folder is the present one; the slash keeps the candidate from being searched for again.
         let folder = if folder.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(folder)) };
         match judge(folder.join(command)) {
             Ok(found) => return Ok(found),
-            Err(Unfit::NotExecutable) => unfit = Unfit::NotExecutable,
-            Err(Unfit::NotFound) => {}
+            Err(ExecError::NotExecutable) => worst = ExecError::NotExecutable,
+            Err(ExecError::NotFound) => {}
         }
     }
-    Err(unfit)
+    Err(worst)
 }
 
-fn judge(candidate: PathBuf) -> Result<PathBuf, Unfit> {
+fn judge(candidate: PathBuf) -> Result<PathBuf, ExecError> {
     match candidate.metadata() {
         Ok(found) if found.is_file() && access(&candidate, Access::EXEC_OK).is_ok() => Ok(candidate),
-        Ok(_) => Err(Unfit::NotExecutable),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Unfit::NotExecutable),
-        Err(_) => Err(Unfit::NotFound),
+        Ok(_) => Err(ExecError::NotExecutable),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ExecError::NotExecutable),
+        Err(_) => Err(ExecError::NotFound),
     }
 }
 
@@ -79,11 +79,11 @@ mod tests {
         let path = |folders: &[&Path]| std::env::join_paths(folders).ok();
         let tool = OsStr::new("tool");
         assert_eq!(find(tool, path(&[folder.path(), &first, &second])), Ok(second.join("tool")));
-        assert_eq!(find(tool, path(&[folder.path(), &first])), Err(Unfit::NotExecutable));
-        assert_eq!(find(tool, path(&[folder.path()])), Err(Unfit::NotFound));
-        assert_eq!(find(OsStr::new("1"), path(&[folder.path()])), Err(Unfit::NotExecutable), "a folder is no command");
+        assert_eq!(find(tool, path(&[folder.path(), &first])), Err(ExecError::NotExecutable));
+        assert_eq!(find(tool, path(&[folder.path()])), Err(ExecError::NotFound));
+        assert_eq!(find(OsStr::new("1"), path(&[folder.path()])), Err(ExecError::NotExecutable), "a folder is no command");
         assert_eq!(find(second.join("tool").as_os_str(), None), Ok(second.join("tool")));
-        assert_eq!(find(OsStr::new(""), path(&[&second])), Err(Unfit::NotFound));
+        assert_eq!(find(OsStr::new(""), path(&[&second])), Err(ExecError::NotFound));
         assert!(find(OsStr::new("sh"), None).is_ok());
     }
 }

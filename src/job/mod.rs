@@ -1,11 +1,76 @@
 //! The command: found before the lock is asked for, started under it, and supervised until it has ended.
 
 mod find;
-mod stage;
-mod start;
+mod launch;
+mod state;
 mod supervise;
+mod terminal;
 
-pub use find::{Unfit, find};
-pub use stage::enter;
-pub use start::{Started, start};
-pub use supervise::{Ended, Keep, Limits, supervise};
+pub use find::{ExecError, find};
+pub use launch::{Binding, become_job, launch};
+pub use state::{Action, EVENTS, Event, STATES, State};
+pub use supervise::{Supervisor, adopt_orphans};
+pub use terminal::Terminal;
+
+use crate::clock::Instant;
+use std::time::Duration;
+
+/// What ends a job that does not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    /// How long it may take to end after SIGTERM; without, SIGKILL comes at once.
+    pub kill_after: Option<Duration>,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// With this exit code.
+    Code(u8),
+    /// Of this signal.
+    Signal(i32),
+    /// We stopped it.
+    Stopped(StopReason),
+}
+
+/// Why we stop a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// Its time was up.
+    TimedOut,
+    /// Its lock was lost.
+    LockLost,
+}
+
+/// When a lock has to be seen to while its job runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// When it is to be renewed.
+    pub renew_at: Instant,
+    /// When the job is to be stopped, if no renewal has helped.
+    pub stop_at: Instant,
+    /// When the job must be gone then.
+    pub kill_at: Instant,
+    /// When the lock is over.
+    pub hold_end: Instant,
+}
+
+/// Whether a lock is still ours after it was seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// As far as we know. What failed is tried again.
+    Kept,
+    /// It is another's.
+    Lost,
+}
+
+/// A lock that has to be seen to while its job runs.
+pub trait Renewal {
+    /// When.
+    fn schedule(&self) -> Schedule;
+
+    /// Sees to it, until `until` or until a signal concerns the job.
+    fn renew(&mut self, until: Instant) -> Renewed;
+}

@@ -1,195 +1,312 @@
-use super::start::Started;
-use crate::clock::{Alarm, Moment};
-use crate::report::{Event, Story};
-use crate::signals::{Heed, Signals};
+use super::state::{Action, Event, State};
+use super::{ExitReason, Limits, Renewal, Renewed, StopReason, Terminal};
+use crate::clock::{Instant, Timer};
+use crate::interrupt::{Interrupts, WakeOn};
+use crate::text;
+use crate::text::Log;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::{
-    Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper, wait, waitpgid,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper, wait, waitpgid,
 };
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long a job has to end after a lost lease, where `KILL_AFTER` does not say.
-const LEASE_KILL_AFTER: Duration = Duration::from_secs(5);
+/// How long a job has to end after a lost lock, where `KILL_AFTER` does not say, and at most if the lock is another's.
+const LOST_KILL_AFTER: Duration = Duration::from_secs(5);
 
-/// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// With this exit code.
-    Code(u8),
-    /// Of this signal.
-    Signal(i32),
-    /// We stopped it when its time was up.
-    TimedOut,
-    /// We stopped it because its lease was lost.
-    LeaseLost,
-}
-
-/// What ends a job that does not end by itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long it may run.
-    pub timeout: Option<Duration>,
-    /// How long it may take to end after SIGTERM; without, SIGKILL comes at once.
-    pub kill_after: Option<Duration>,
-}
-
-/// A lock that has to be seen to while the job runs: a lease that is renewed.
-pub trait Keep {
-    /// When something is to be done for it.
-    fn due(&self) -> Moment;
-    /// When the job is to be stopped, if nothing that was done helped.
-    fn stop_by(&self) -> Moment;
-    /// When the job must be gone then.
-    fn gone_by(&self) -> Moment;
-    /// Tries to do it, until `until` or until any signal arrives. False if the lock is lost to another.
-    fn act(&mut self, until: Moment) -> bool;
-    /// The job is stopped because nothing helped.
-    fn expire(&mut self);
-}
+/// How long we wait for a group that was killed: a process of another user's may be beyond our reach.
+const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// A job under supervision.
-struct Job {
-    started: Started,
+pub struct Supervisor<'a> {
+    job: Pid,
+    terminal: Terminal,
+    limits: Limits,
+    interrupts: &'a Interrupts,
+    log: &'a dyn Log,
+    state: State,
     status: Option<WaitStatus>,
     /// Why we stop it, if we do.
-    stopped: Option<Ended>,
+    why: Option<StopReason>,
+    /// When its time is up.
+    timeout: Option<Instant>,
     /// When we kill it.
-    kill_at: Option<Moment>,
+    kill_at: Option<Instant>,
+    /// When we stop to wait for its group, which was killed.
+    gone_by: Option<Instant>,
+    /// The signal that the last event is about.
+    signal: Signal,
+    /// Whether we were told to stop, and not only the job.
+    suspended: bool,
 }
 
-/// Forwards signals, keeps the time and the lease, until the job has ended. If the job is stopped and may take its time
-/// for that, what it has started and left behind in its group counts as the job.
-///
-/// # Errors
-/// When the system cannot tell about the child.
-pub fn supervise(
-    started: Started,
-    signals: &Signals,
-    limits: Limits,
-    mut lease: Option<&mut dyn Keep>,
-    story: Story,
-) -> io::Result<Ended> {
-    let mut job = Job { started, status: None, stopped: None, kill_at: None };
-    let mut timeout = limits.timeout.map(Moment::after);
-    signals.watch(started.pid);
-    let alarm = lease.as_ref().and_then(|_| Alarm::new());
-    loop {
-        signals.forget_child();
-        if let Some(ended) = job.ended()? {
-            return Ok(ended);
-        }
-        while let Some(signal) = signals.take() {
-            story.tell(&Event::Forwarding(signal));
-            job.signal(signal);
-        }
-        if timeout.is_some_and(Moment::has_come) {
-            timeout = None;
-            job.stop(Ended::TimedOut, Moment::after(limits.kill_after.unwrap_or_default()));
-        }
-        let held = lease.as_deref_mut().filter(|_| job.stopped != Some(Ended::LeaseLost));
-        let lease_event = held.and_then(|lease| job.keep(lease, timeout, limits.kill_after));
-        if job.kill_at.is_some_and(Moment::has_come) {
-            job.kill();
-        }
-        let next = [timeout, job.kill_at, lease_event].into_iter().flatten().min();
-        let alarm = alarm.as_ref().zip(next).filter(|(alarm, next)| alarm.set(*next));
-        // Whatever ended the wait, the loop looks for itself.
-        let _ = signals.wait(alarm.map(|(alarm, _)| (alarm.as_fd(), PollFlags::IN)), next, Heed::Everything);
+/// Makes orphans of the job our children, if they are to be waited for when it is stopped.
+pub fn adopt_orphans(limits: Limits, leased: bool) {
+    if leased || limits.timeout.is_some() {
+        // Without it (Linux before 3.4) a stopped job is over as soon as its first process is.
+        let _ = set_child_subreaper(Some(getpid()));
     }
 }
 
-impl Job {
-    /// Renews the lease if it is due, or stops the job if it is lost. Says when to look again, unless it is lost.
-    fn keep(&mut self, lease: &mut dyn Keep, timeout: Option<Moment>, kill_after: Option<Duration>) -> Option<Moment> {
-        let grace = Moment::after(kill_after.unwrap_or(LEASE_KILL_AFTER));
-        if lease.stop_by().has_come() {
-            lease.expire();
-            self.stop(Ended::LeaseLost, grace.min(lease.gone_by()));
-            return None;
+impl<'a> Supervisor<'a> {
+    /// Of `job`, which has just been started and gets the terminal, if we have it.
+    pub fn new(
+        job: Pid,
+        mut terminal: Terminal,
+        limits: Limits,
+        interrupts: &'a Interrupts,
+        log: &'a dyn Log,
+    ) -> Self {
+        interrupts.watch(job);
+        terminal.give(job);
+        let timeout = limits.timeout.map(Instant::after);
+        let (state, signal) = (State::Running, Signal::TERM);
+        let (status, why, kill_at, gone_by, suspended) = (None, None, None, None, false);
+        Self {
+            job, terminal, limits, interrupts, log, state, status, why, timeout, kill_at, gone_by, signal, suspended,
         }
-        if lease.due().has_come() {
-            let until = [timeout, self.kill_at].into_iter().flatten().fold(lease.stop_by(), Moment::min);
-            if !lease.act(until) {
-                self.stop(Ended::LeaseLost, grace);
-                return None;
+    }
+
+    /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job is told
+    /// to end, what it has started and left behind in its group counts as the job.
+    ///
+    /// # Errors
+    /// When the system cannot tell about the child.
+    pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(ExitReason, Terminal)> {
+        let schedule = lock.schedule();
+        let timer = if schedule.renew_at.min(schedule.stop_at) < Instant::NEVER { Timer::new() } else { None };
+        loop {
+            while let Some(event) = self.next(lock)? {
+                if self.handle(event, lock) {
+                    self.terminal.take();
+                    let exit = self.status.map_or(ExitReason::Code(0), ExitReason::of);
+                    return Ok((self.why.map_or(exit, ExitReason::Stopped), self.terminal));
+                }
             }
+            let next = self.wakes_at(lock);
+            let timer = timer.as_ref().filter(|timer| next < Instant::NEVER && timer.set(next));
+            // Whatever ended the wait, the loop looks for itself.
+            let _ = self.interrupts.wait(timer.map(|timer| (timer.as_fd(), PollFlags::IN)), next, WakeOn::AnySignal);
         }
-        Some(lease.due().min(lease.stop_by()))
     }
 
-    /// Reaps whatever child has ended, and says how the job has, if it is over.
-    fn ended(&mut self) -> io::Result<Option<Ended>> {
-        while self.status.is_none() || self.kill_at.is_some() {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.started.pid => self.status = Some(status),
+    /// What has happened, if anything has: children first, then signals, times, and the lock.
+    fn next(&mut self, lock: &dyn Renewal) -> io::Result<Option<Event>> {
+        if let Some(event) = self.reap()? {
+            return Ok(Some(event));
+        }
+        if let Some(signal) = self.interrupts.next() {
+            self.signal = signal;
+            return Ok(Some(self.event_of(signal)));
+        }
+        if self.timeout.take_if(|at| at.has_passed()).is_some() {
+            return Ok(Some(Event::Timeout));
+        }
+        if self.kill_at.take_if(|at| at.has_passed()).is_some() {
+            return Ok(Some(Event::KillDue));
+        }
+        let schedule = lock.schedule();
+        Ok(match self.why {
+            Some(StopReason::LockLost) => None,
+            _ if schedule.stop_at.has_passed() => Some(Event::LeaseOver),
+            _ => schedule.renew_at.has_passed().then_some(Event::RenewalDue),
+        })
+    }
+
+    /// When there is something to do, if nothing happens before.
+    fn wakes_at(&self, lock: &dyn Renewal) -> Instant {
+        let times = [self.timeout, self.kill_at, self.gone_by].into_iter().flatten();
+        let schedule = lock.schedule();
+        let lock = if self.why == Some(StopReason::LockLost) { None } else { Some(schedule.renew_at.min(schedule.stop_at)) };
+        times.chain(lock).min().unwrap_or(Instant::NEVER)
+    }
+
+    fn event_of(&self, signal: Signal) -> Event {
+        match signal {
+            Signal::CONT => Event::Continued,
+            Signal::TTIN | Signal::TTOU if self.terminal.is_given() => Event::Share,
+            Signal::TSTP | Signal::TTIN | Signal::TTOU => Event::Suspend,
+            Signal::USR1 | Signal::USR2 => Event::UserSignal,
+            _ => Event::Signal,
+        }
+    }
+
+    /// Waits for whatever child has ended or stopped, and says what it means for the job. SIGCHLD is forgotten here, where
+    /// the children are looked at.
+    fn reap(&mut self) -> io::Result<Option<Event>> {
+        self.interrupts.forget(Signal::CHILD);
+        loop {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((pid, status))) if pid == self.job => match status.stopping_signal() {
+                    Some(signal) => return Ok(Some(self.stopped_by(signal))),
+                    None => self.status = Some(status),
+                },
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => break,
                 Err(Errno::CHILD) if self.status.is_some() => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        let ended = self.status.filter(|_| self.kill_at.is_none() || !self.leaves_others());
-        Ok(ended.map(|status| self.stopped.unwrap_or(Ended::of(status))))
+        if self.status.is_none() {
+            return Ok(None);
+        }
+        let told_to_end = matches!(self.state, State::Stopping | State::Lost | State::Leaderless);
+        if !told_to_end || self.gone_by.is_some_and(Instant::has_passed) || !self.leaves_others() {
+            return Ok(Some(Event::JobEnded));
+        }
+        Ok((self.state != State::Leaderless).then_some(Event::LeaderEnded))
+    }
+
+    fn stopped_by(&mut self, signal: i32) -> Event {
+        self.signal = Signal::from_named_raw(signal).unwrap_or(Signal::STOP);
+        let wants_terminal = matches!(self.signal, Signal::TTIN | Signal::TTOU) && self.terminal.is_ours();
+        if wants_terminal { Event::JobWantsTerminal } else { Event::JobStopped }
     }
 
     /// Whether a child of ours still runs in the job's group. As long as one does, the group's number is not another's.
     fn leaves_others(&self) -> bool {
         loop {
-            match self.started.leads.then(|| waitpgid(self.started.pid, WaitOptions::NOHANG)) {
-                None => return false,
+            match waitpgid(self.job, WaitOptions::NOHANG) {
                 // It has just ended, and might have been the last.
-                Some(Ok(Some(_)) | Err(Errno::INTR)) => {}
-                Some(found) => return found.is_ok(),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                found => return found.is_ok(),
             }
         }
     }
 
-    /// Ends the job: SIGTERM now and SIGKILL at `kill_at`, or SIGKILL at once if that has come.
-    fn stop(&mut self, why: Ended, kill_at: Moment) {
-        // That the lease was lost is not over when the job's time is up as well.
-        if self.stopped != Some(Ended::LeaseLost) {
-            self.stopped = Some(why);
+    /// Does what follows from `event`. True if the job is over.
+    fn handle(&mut self, event: Event, lock: &mut dyn Renewal) -> bool {
+        let (state, action) = self.state.on(event);
+        self.state = state;
+        self.suspended |= event == Event::Suspend;
+        match action {
+            Action::Nothing | Action::Gather => {}
+            Action::Forward => self.forward(),
+            Action::ForwardAndWake => {
+                self.forward();
+                self.send(Signal::CONT);
+            }
+            Action::StopJob => self.send(Signal::TSTP),
+            Action::StopOurselves => return self.stop_ourselves(lock),
+            Action::Share => self.terminal.share(),
+            Action::GiveTerminal => {
+                self.terminal.give(self.job);
+                self.send(Signal::CONT);
+            }
+            Action::Resume => self.resume(lock),
+            Action::Wake => self.wake(),
+            Action::Terminate => self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER),
+            Action::Lose => self.lose(event, lock),
+            Action::Kill => self.kill(),
+            Action::Renew => return self.renew(lock),
+            Action::Finish => return true,
         }
-        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
-        if !kill_at.has_come() {
-            self.signal(Signal::TERM);
+        false
+    }
+
+    fn forward(&self) {
+        self.log.debug(text!("forwarding signal {}", self.signal.as_raw()));
+        self.send(self.signal);
+    }
+
+    /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Where there is no
+    /// terminal, nobody would continue us: then the job alone stays stopped.
+    fn stop_ourselves(&mut self, lock: &mut dyn Renewal) -> bool {
+        self.terminal.take();
+        if !self.terminal.is_there() && !self.suspended {
+            return false;
+        }
+        self.suspended = false;
+        let terminal_wanted = matches!(self.signal, Signal::TTIN | Signal::TTOU);
+        // SIGSTOP would stop us also where nobody can continue us.
+        let signal = if terminal_wanted { self.signal } else { Signal::TSTP };
+        if self.interrupts.stop(signal) || self.signal == Signal::TSTP {
+            // What the kernel does not stop, because nobody could continue it, is not to be stopped by us.
+            return self.handle(Event::Continued, lock);
+        }
+        if terminal_wanted {
+            // It waits for a terminal that nobody will give it: the kernel treats an orphaned group like this.
+            self.send(Signal::HUP);
+            self.send(Signal::CONT);
+        }
+        false
+    }
+
+    /// Lets the job continue, if the lock is still ours; else it does not run another instruction of its own.
+    fn resume(&mut self, lock: &mut dyn Renewal) {
+        let schedule = lock.schedule();
+        let is_over = schedule.hold_end.has_passed()
+            || schedule.stop_at.has_passed()
+            || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost);
+        if is_over {
+            (self.state, self.why) = (State::Lost, Some(StopReason::LockLost));
+            return self.kill();
+        }
+        self.terminal.give(self.job);
+        self.send(Signal::CONT);
+    }
+
+    /// Wakes a job that is to end; not one that would only ask for the terminal again.
+    fn wake(&mut self) {
+        if !matches!(self.signal, Signal::TTIN | Signal::TTOU) {
+            self.terminal.give(self.job);
+            self.send(Signal::CONT);
         }
     }
 
-    /// Signals the job's group, or the job alone if it has none of its own or has left it. Neither number can be
-    /// another's: the job, or a child of ours in its group, has not been waited for.
-    fn signal(&self, signal: Signal) {
-        let reached = self.started.leads && kill_process_group(self.started.pid, signal).is_ok();
-        if !reached && self.status.is_none() {
-            // It can only fail for a job that has changed its user, which nobody but root may signal.
-            let _ = kill_process(self.started.pid, signal);
+    fn lose(&mut self, event: Event, lock: &dyn Renewal) {
+        let kill_after = self.limits.kill_after.unwrap_or(LOST_KILL_AFTER);
+        if event == Event::LeaseOver {
+            self.terminate(StopReason::LockLost, kill_after, lock.schedule().kill_at);
+        } else {
+            // The other's job is already running.
+            self.terminate(StopReason::LockLost, kill_after.min(LOST_KILL_AFTER), Instant::NEVER);
+        }
+    }
+
+    /// Ends the job: SIGTERM now and SIGKILL after `kill_after`, but not after `latest`; or SIGKILL at once.
+    fn terminate(&mut self, why: StopReason, kill_after: Duration, latest: Instant) {
+        // That the lock was lost is not over when the job's time is up as well.
+        if self.why != Some(StopReason::LockLost) {
+            self.why = Some(why);
+        }
+        let kill_at = Instant::after(kill_after).min(latest);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+        if !kill_at.has_passed() {
+            self.send(Signal::TERM);
+            self.send(Signal::CONT);
         }
     }
 
     /// Kills the whole group, and the job also if it has left the group.
     fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        self.send(Signal::KILL);
         if self.status.is_none() {
-            let _ = kill_process(self.started.pid, Signal::KILL);
+            let _ = kill_process(self.job, Signal::KILL);
         }
-        self.kill_at = None;
+        (self.kill_at, self.gone_by) = (None, Some(Instant::after(GONE_AFTER)));
+    }
+
+    fn renew(&mut self, lock: &mut dyn Renewal) -> bool {
+        let times = [self.timeout, self.kill_at].into_iter().flatten();
+        let until = times.fold(lock.schedule().stop_at, Instant::min);
+        lock.renew(until) == Renewed::Lost && self.handle(Event::RenewalFailed, lock)
+    }
+
+    /// Signals the job's group, or the job alone if it has left it. Neither number can be another's: the job, or a child of
+    /// ours in its group, has not been waited for.
+    fn send(&self, signal: Signal) {
+        let reached = kill_process_group(self.job, signal).is_ok();
+        if !reached && self.status.is_none() {
+            // It can only fail for a job that has changed its user, which nobody but root may signal.
+            let _ = kill_process(self.job, signal);
+        }
     }
 }
 
-impl Limits {
-    /// Makes orphans of the job our children, if they are to be waited for when it is stopped.
-    pub fn adopt_orphans(self, leased: bool) {
-        if leased || self.kill_after.is_some() {
-            // Without it (Linux before 3.4) a stopped job is over as soon as its first process is.
-            let _ = set_child_subreaper(Some(getpid()));
-        }
-    }
-}
-
-impl Ended {
+impl ExitReason {
     fn of(status: WaitStatus) -> Self {
         match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Self::Code(u8::try_from(code).unwrap_or(u8::MAX)),

@@ -1,14 +1,15 @@
-use super::dial::Socket;
-use super::{Failure, tls};
-use crate::resp::{Parsed, Reply, parse};
-use crate::signals::Patience;
+use super::socket::Socket;
+use super::{Failure, Kind, tls};
+use crate::interrupt::Deadline;
+use crate::resp::{Parsed, Reply, Request, parse};
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
 
 /// A socket, or something that speaks through one.
-pub(super) trait Wire<'a>: Read + Write {
+pub(super) trait Stream<'a>: Read + Write {
     /// The socket underneath.
     fn socket(&mut self) -> &mut Socket<'a>;
 
@@ -16,7 +17,7 @@ pub(super) trait Wire<'a>: Read + Write {
     fn close(&mut self) {}
 }
 
-impl<'a> Wire<'a> for Socket<'a> {
+impl<'a> Stream<'a> for Socket<'a> {
     fn socket(&mut self) -> &mut Self {
         self
     }
@@ -24,49 +25,60 @@ impl<'a> Wire<'a> for Socket<'a> {
 
 /// A connection on which nothing has failed so far.
 pub(super) struct Connection<'a> {
-    wire: Box<dyn Wire<'a> + 'a>,
+    stream: Box<dyn Stream<'a> + 'a>,
     /// Whether anything has come.
     answered: bool,
 }
 
+/// How an exchange broke.
+pub(super) enum Broken {
+    /// The server has said why, and hung up.
+    Refused(Vec<u8>),
+    /// The server hung up on a connection of which it had not answered a single byte.
+    Silent(Failure),
+    /// Otherwise.
+    Lost(Failure),
+}
+
 impl<'a> Connection<'a> {
-    pub(super) fn new(wire: Box<dyn Wire<'a> + 'a>) -> Self {
-        Self { wire, answered: false }
+    pub(super) fn new(stream: Box<dyn Stream<'a> + 'a>) -> Self {
+        Self { stream, answered: false }
+    }
+
+    pub(super) fn peer(&mut self) -> Option<SocketAddr> {
+        self.stream.socket().peer
     }
 
     pub(super) fn close(mut self) {
-        self.wire.close();
+        self.stream.close();
     }
 
-    /// Sends `request` and reads `count` replies. Gives itself back with them: whoever has a connection has one whose
+    /// Sends `request` and reads its replies. Gives itself back with them: whoever has a connection has one whose
     /// next reply answers the next command.
-    pub(super) fn exchange(
-        mut self,
-        request: &[u8],
-        count: usize,
-        patience: Patience<'a>,
-    ) -> Result<(Self, Vec<Reply>), Failure> {
-        self.wire.socket().patience = patience;
-        let mut replies = Vec::with_capacity(count);
-        let sent = self.wire.write_all(request).map_err(tls::failure);
-        match self.receive(count, &mut replies).and(sent) {
+    pub(super) fn exchange(mut self, request: &Request, deadline: Deadline<'a>) -> Result<(Self, Vec<Reply>), Broken> {
+        self.stream.socket().deadline = deadline;
+        let mut replies = Vec::with_capacity(request.commands);
+        let sent = self.stream.write_all(&request.bytes).map_err(tls::failure);
+        match self.receive(request.commands, &mut replies).and_then(|()| sent.map_err(Broken::Lost)) {
             Ok(()) => Ok((self, replies)),
-            Err(failure) => {
-                self.wire.socket().abort();
+            Err(broken) => {
+                self.stream.socket().reset();
                 // A server that turns us away says so and hangs up, at times before it has read what we sent.
-                Err(match replies.pop() {
-                    Some(Reply::Error(words)) => Failure::Refused("the connection", words),
-                    None if !self.answered && is_hangup(&failure) => Failure::Silent(Box::new(failure)),
-                    _ => failure,
-                })
+                match replies.pop() {
+                    Some(Reply::Error(words)) if replies.iter().all(|reply| reply.error().is_some()) => {
+                        Err(Broken::Refused(words))
+                    }
+                    _ => Err(broken),
+                }
             }
         }
     }
 
-    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Failure> {
+    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Broken> {
+        let lost = |words: &'static str| Broken::Lost(Failure::new(Kind::Lost, words));
         let mut buffer = Vec::new();
         while replies.len() < count {
-            match parse(&buffer).map_err(Failure::Protocol)? {
+            match parse(&buffer).map_err(lost)? {
                 Parsed::Complete(reply, used) => {
                     buffer.drain(..used);
                     replies.push(reply);
@@ -74,26 +86,26 @@ impl<'a> Connection<'a> {
                 Parsed::Partial => self.fill(&mut buffer)?,
             }
         }
-        if buffer.is_empty() { Ok(()) } else { Err(Failure::Surplus) }
+        if buffer.is_empty() { Ok(()) } else { Err(lost("not the reply that was asked for")) }
     }
 
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), Broken> {
         let mut chunk = [0; CHUNK];
-        match self.wire.read(&mut chunk).map_err(tls::failure)? {
-            0 => Err(Failure::Closed),
-            count => {
+        match self.stream.read(&mut chunk) {
+            Ok(0) => Err(self.broken(ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(self.broken(error)),
+            Ok(count) => {
                 self.answered = true;
                 buffer.extend_from_slice(&chunk[..count]);
                 Ok(())
             }
         }
     }
-}
 
-fn is_hangup(failure: &Failure) -> bool {
-    match failure {
-        Failure::Closed => true,
-        Failure::Io(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
-        _ => false,
+    fn broken(&self, error: std::io::Error) -> Broken {
+        use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let hung_up = matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe);
+        let failure = tls::failure(error);
+        if hung_up && !self.answered { Broken::Silent(failure) } else { Broken::Lost(failure) }
     }
 }

@@ -1,31 +1,88 @@
-//! The way to Redis: one dial function, one deadline per exchange, one reconnect loop.
+//! The way to Redis: from a name to a socket, one exchange on one connection, and the one loop that tries again.
 //!
-//! A connection on which anything failed does not exist any more: `Connection::exchange` takes it by
-//! value and gives it back only with all replies. What was sent is then sent again on a new one, so every exchange must
-//! be repeatable; [`crate::lock`] sees to that.
+//! A connection on which anything failed does not exist any more: `Connection::exchange` takes it by value and gives it
+//! back only with all replies. What was sent is then sent again on a new one, so every exchange must be repeatable;
+//! [`crate::lock`] sees to that.
 
 mod client;
 mod connection;
-mod dial;
-mod reply;
+mod refusal;
+mod resolve;
+mod route;
+mod socket;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
-pub use client::{Client, Login, Retry, Server};
-pub use dial::{Endpoint, answer};
-pub use tls::{Error as TlsError, SetupError};
+pub use client::{Budget, Client, Credentials, Session};
+pub use refusal::Lasting;
+pub use resolve::answer_lookup;
 
-use crate::resp;
-use std::io;
+use crate::words;
+use crate::text::{Cause, Escaped, Line, Secret, Shown};
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Host name or address (IPv6 without brackets), and port.
+    Tcp(String, u16),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// The server, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// The ACL user; without it AUTH sends the password alone.
+    pub user: Option<Vec<u8>>,
+    /// The password.
+    pub password: Password,
+    /// The database; SELECT is sent only when it is not 0.
+    pub database: u32,
+    /// Whether the connection is encrypted.
+    pub tls: TlsMode,
+    /// The time that one exchange may take: from name lookup to SELECT, or a request with its replies.
+    pub timeout: Duration,
+    /// Further connections after the first try.
+    pub attempts: u32,
+    /// What the wait before each further connection grows by.
+    pub backoff: Duration,
+}
+
+/// Where the password is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// There is none.
+    None,
+    /// Here.
+    Given(Secret),
+    /// In this file.
+    File(PathBuf),
+}
 
 /// Whether and how connections are encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// They are not.
     Off,
-    /// By TLS, with a certificate of our own if the server asks for one.
-    On(Trust, Option<Identity>),
+    /// By TLS.
+    On(TlsOptions),
+}
+
+/// How TLS is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Whose certificates are accepted.
+    pub trust: Trust,
+    /// The certificate of our own, if the server asks for one.
+    pub identity: Option<Identity>,
+    /// The name that the server's certificate must hold, if that is not the host.
+    pub name: Option<String>,
 }
 
 /// Whose certificates are accepted.
@@ -48,59 +105,84 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Why one attempt at an exchange came to nothing.
+/// Why one attempt at an exchange came to nothing: what follows from it, and the words.
 #[derive(Debug)]
-pub enum Failure {
-    /// The name could not be looked up.
-    Lookup(io::Error),
-    /// No address of the host accepted a connection; the error is that of the last one.
-    Connect(io::Error),
-    /// The deadline passed, or the connection broke, in the middle.
-    Io(io::Error),
-    /// The server closed the connection before it had replied.
-    Closed,
-    /// The server hung up on a connection without TLS, of which it had not answered a single byte.
-    Silent(Box<Failure>),
-    /// What failed, failed before the server had shown that it speaks TLS at all.
-    NoHandshake(Box<Failure>),
-    /// No certificate can hold the server's name.
-    BadServerName,
-    /// TLS failed.
-    Tls(TlsError),
-    /// What the server sent is not the protocol of Redis.
-    Protocol(resp::Error),
-    /// The server sent more than it was asked for.
-    Surplus,
-    /// The server cannot serve just now, in its own words: loading, failing over, full.
-    Busy(Vec<u8>),
-    /// The server will not serve, in its own words, when asked for this: sending it again would not help.
-    Refused(&'static str, Vec<u8>),
-    /// The key lives on another node of the cluster.
+struct Failure {
+    kind: Kind,
+    why: Line,
+}
+
+/// What follows from a failure.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// The connection, or the way to it, was lost. What was sent may have been carried out.
+    Lost,
+    /// The server has refused, which passes: nothing was carried out.
+    Busy,
+    /// The server has refused, because it may only be read: another one is to be asked.
+    ReadOnly,
+    /// Trying again would only give the same answer: nothing was carried out.
+    Final,
+    /// The key lives on another node of the cluster, which is to be looked up unless the answer came from its host.
     Moved(Endpoint),
 }
 
 /// Why an exchange was given up.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The last failure, after so many tries, with the server that was tried.
-    GaveUp(Endpoint, u32, Failure),
-    /// A signal arrived that had to be heeded first.
-    Signal,
+    /// It failed; the server, and why the last try did.
+    GaveUp(Line),
+    /// A signal arrived that had to be seen to first.
+    Interrupted,
 }
 
 impl Failure {
-    /// Whether trying again would only give the same answer.
-    fn is_final(&self) -> bool {
-        match self {
-            Self::Refused(..) | Self::BadServerName => true,
-            Self::Tls(error) => tls::is_final(error),
-            _ => false,
-        }
+    fn new(kind: Kind, why: impl Into<Line>) -> Self {
+        Self { kind, why: why.into() }
     }
 
-    /// Whether the server has said that it did not carry out what it was asked for. A server that cannot serve just now
-    /// refuses SET whenever it refuses GET.
-    fn is_refusal(&self) -> bool {
-        self.is_final() || matches!(self, Self::Busy(_) | Self::Moved(_))
+    /// The connection broke, or its deadline passed.
+    fn io(error: &io::Error) -> Self {
+        Self::new(Kind::Lost, match error.kind() {
+            ErrorKind::TimedOut => "no answer in time".into(),
+            ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
+            _ => words!("connection lost: {}", Cause(error)),
+        })
+    }
+}
+
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            // A redirection names it as it pleases.
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{}]:{port}", Escaped(host.as_bytes())),
+            Self::Tcp(host, port) => write!(f, "redis at {}:{port}", Escaped(host.as_bytes())),
+            Self::Unix(path) => write!(f, "redis at {}", Escaped::path(path)),
+        }
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GaveUp(why) => why.fmt(f),
+            Self::Interrupted => f.write_str("interrupted by a signal"),
+        }
+    }
+}
+
+impl Shown for Endpoint {}
+impl Shown for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_a_redirection_names_stays_text() {
+        let shown = |host: &str| Endpoint::Tcp(host.to_owned(), 1).to_string();
+        assert_eq!(shown("a\x1b[2J\nb"), "redis at a\\x1b[2J\\nb:1");
+        assert_eq!(shown("::1\x07"), "redis at [::1\\x07]:1");
+        assert_eq!(shown("redis.example"), "redis at redis.example:1");
     }
 }

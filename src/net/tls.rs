@@ -1,8 +1,13 @@
 //! TLS 1.2 and 1.3 by rustls, over a [`Socket`], so that every step of a handshake has the exchange's deadline.
 
-use super::connection::Wire;
-use super::dial::Socket;
-use super::{Failure, Identity, Trust};
+use super::client::unreadable;
+use super::connection::Stream;
+use super::socket::Socket;
+use super::{Failure, Identity, Kind, TlsOptions, Trust};
+use crate::files::Fresh;
+use crate::text;
+use crate::words;
+use crate::text::{Escaped, Line, Log};
 use rustix::net::sockopt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -11,11 +16,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, InvalidMessage,
+    RootCertStore, SignatureScheme,
 };
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Sessions to remember: that of one server, and of the node that it redirects to.
@@ -34,67 +39,65 @@ const PASSING: [AlertDescription; 6] = [
     AlertDescription::UserCanceled,
 ];
 
-/// Why TLS failed.
-pub use rustls::Error;
-
-/// Why TLS cannot be set up.
-#[derive(Debug)]
-pub enum SetupError {
-    /// The file cannot be read.
-    Unreadable(PathBuf, io::Error),
-    /// The section of the file that begins at this line is broken (0: there is none of the kind); what was looked for.
-    BadPem(PathBuf, usize, &'static str),
-    /// The client certificate and key, in these files, do not go together or are of no use.
-    BadIdentity(PathBuf, PathBuf, Error),
-    /// The rest.
-    Other(Error),
+/// What TLS needs for every connection of a run, and the session to resume.
+pub(super) struct Tls {
+    options: TlsOptions,
+    files: Files,
+    config: Arc<ClientConfig>,
 }
 
-/// What TLS needs for every connection of a run, and the session to resume.
-pub(super) struct Tls(Arc<ClientConfig>);
-
 impl Tls {
-    pub(super) fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, SetupError> {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(verifier(trust, provider.signature_verification_algorithms)?);
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(SetupError::Other)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(Identity { chain, key }) => {
-                let certificates = sections(chain, "certificate")?;
-                let secret = sections::<PrivateKeyDer<'_>>(key, "unencrypted private key")?.swap_remove(0);
-                builder
-                    .with_client_auth_cert(certificates, secret)
-                    .map_err(|error| SetupError::BadIdentity(chain.clone(), key.clone(), error))?
-            }
-        };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Self(Arc::new(config)))
+    /// Reads the files that `options` name.
+    pub(super) fn new(options: &TlsOptions) -> Result<Self, Line> {
+        let files = Files::read(options)?;
+        let config = files.config(options)?;
+        Ok(Self { options: options.clone(), files, config })
+    }
+
+    /// What is told of a connection.
+    pub(super) fn note(&self) -> &'static str {
+        if self.options.trust == Trust::Anyone { " by TLS, whatever its certificate" } else { " by TLS" }
+    }
+
+    /// Reads the files again: certificates are renewed while jobs run. What cannot be read, or makes no sense together,
+    /// leaves things as they were.
+    fn refresh(&mut self, log: &dyn Log) {
+        let Some(files) = self.files.changed() else { return };
+        match files.config(&self.options) {
+            Ok(config) => (self.files, self.config) = (files, config),
+            Err(why) => log.debug(text!("{}; what was read before is used", why)),
+        }
     }
 
     /// The handshake with `host` on `socket`. Only the first bytes tell whether there is a TLS server at all.
-    pub(super) fn wrap<'a>(&self, host: &str, mut socket: Socket<'a>) -> Result<Box<dyn Wire<'a> + 'a>, Failure> {
+    pub(super) fn wrap<'a>(
+        &mut self,
+        host: &str,
+        mut socket: Socket<'a>,
+        log: &dyn Log,
+    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+        self.refresh(log);
         // A handshake writes twice in a row; nothing is gained by holding back the second.
-        sockopt::set_tcp_nodelay(&socket.fd, true).map_err(|errno| Failure::Connect(errno.into()))?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::BadServerName)?;
-        let mut session = ClientConnection::new(Arc::clone(&self.0), name).map_err(Failure::Tls)?;
+        sockopt::set_tcp_nodelay(&socket.fd, true).map_err(|errno| Failure::io(&errno.into()))?;
+        let name = self.options.name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(|_| Failure::new(Kind::Final, "no certificate can hold this name"))?;
+        let session = ClientConnection::new(Arc::clone(&self.config), name);
+        let mut session = session.map_err(|error| tls_failure(&error))?;
         while session.is_handshaking() {
-            session.complete_io(&mut socket).map_err(|error| match failure(error) {
-                failure @ (Failure::Io(_) | Failure::Closed) if session.protocol_version().is_none() => {
-                    Failure::NoHandshake(Box::new(failure))
+            session.complete_io(&mut socket).map_err(|error| {
+                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<Error>());
+                let failure = failure(error);
+                if is_tls || session.protocol_version().is_some() {
+                    return failure;
                 }
-                failure => failure,
+                Failure::new(failure.kind, words!("{} in the TLS handshake; is it a port without TLS?", failure.why))
             })?;
         }
         Ok(Box::new(rustls::StreamOwned::new(session, socket)))
     }
 }
 
-impl<'a> Wire<'a> for rustls::StreamOwned<ClientConnection, Socket<'a>> {
+impl<'a> Stream<'a> for rustls::StreamOwned<ClientConnection, Socket<'a>> {
     fn socket(&mut self) -> &mut Socket<'a> {
         &mut self.sock
     }
@@ -108,55 +111,145 @@ impl<'a> Wire<'a> for rustls::StreamOwned<ClientConnection, Socket<'a>> {
 
 /// The failure that `error`, from a rustls stream, stands for.
 pub(super) fn failure(error: io::Error) -> Failure {
-    if error.kind() == ErrorKind::UnexpectedEof {
-        return Failure::Closed;
-    }
     match error.downcast::<Error>() {
-        Ok(error) => Failure::Tls(error),
-        Err(error) => Failure::Io(error),
+        Ok(error) => tls_failure(&error),
+        Err(error) => Failure::io(&error),
     }
 }
 
-/// Whether the server would fail the same way again: it is not trusted, or does not trust us, or speaks another TLS.
-pub(super) fn is_final(error: &Error) -> bool {
-    match error {
+/// Final, if the server would fail the same way again: it is not trusted, or does not trust us, or speaks another TLS.
+fn tls_failure(error: &Error) -> Failure {
+    let is_final = match error {
         Error::InvalidCertificate(_) | Error::PeerIncompatible(_) => true,
         Error::AlertReceived(alert) => !PASSING.contains(alert),
         _ => false,
+    };
+    Failure::new(if is_final { Kind::Final } else { Kind::Lost }, explained(error))
+}
+
+/// What is wrong, for people who have to mend it.
+fn explained(error: &Error) -> Line {
+    match error {
+        Error::InvalidCertificate(error) => certificate(error),
+        Error::AlertReceived(alert) => {
+            let wants = matches!(alert, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure);
+            let hint = if wants { "; does it want a client certificate?" } else { "" };
+            words!("the server ended TLS with the alert {}{}", Escaped(format!("{alert:?}").as_bytes()), hint)
+        }
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "no TLS: it looks like a port without TLS".into(),
+        other => words!("TLS: {}", Escaped(other.to_string().as_bytes())),
     }
 }
 
-/// The judge of the server's certificate.
-fn verifier(trust: &Trust, algorithms: WebPkiSupportedAlgorithms) -> Result<Verifier, SetupError> {
-    let (roots, own) = match trust {
-        Trust::Anyone => (None, Vec::new()),
-        Trust::BuiltIn => (Some(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()), Vec::new()),
-        Trust::File(path) => {
-            let own = sections(path, "certificate")?;
-            let mut roots = RootCertStore::empty();
-            if roots.add_parsable_certificates(own.iter().cloned()).0 == 0 {
-                return Err(SetupError::BadPem(path.clone(), 0, "usable certificate"));
-            }
-            (Some(roots), own)
+fn certificate(error: &CertificateError) -> Line {
+    let why: Line = match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet; is the clock right?".into()
         }
+        CertificateError::UnknownIssuer => "is of a CA that is not trusted".into(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "is for another name: it holds no name that counts (subjectAltName)".into()
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            // Each looks like DnsName("redis.example").
+            let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
+            words!("is for another name: {}", Escaped(names.join(", ").as_bytes()))
+        }
+        CertificateError::BadSignature => "is not of the trusted CA, but of one with the same name".into(),
+        CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
+            "is not trusted: it is that of a CA, or self-signed".into()
+        }
+        CertificateError::Other(error) => words!("is not acceptable: {}", Escaped(error.to_string().as_bytes())),
+        other => words!("is not acceptable: {}", Escaped(other.to_string().as_bytes())),
     };
-    Ok(Verifier { roots, own, algorithms })
+    words!("the server's certificate {}", why)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
-    crate::config::read_limited(path, PEM_LIMIT).map_err(|error| SetupError::Unreadable(path.to_owned(), error))
+/// What the files held that were read last.
+struct Files {
+    authorities: Option<Fresh>,
+    identity: Option<(Fresh, Fresh)>,
+}
+
+impl Files {
+    fn read(options: &TlsOptions) -> Result<Self, Line> {
+        let read = |path: &Path| Fresh::read(path.to_owned(), PEM_LIMIT).map_err(|error| unreadable(path, &error));
+        let authorities = match &options.trust {
+            Trust::File(path) => Some(read(path)?),
+            Trust::BuiltIn | Trust::Anyone => None,
+        };
+        let identity = match &options.identity {
+            Some(Identity { chain, key }) => Some((read(chain)?, read(key)?)),
+            None => None,
+        };
+        Ok(Self { authorities, identity })
+    }
+
+    /// What they hold now, if that is something else.
+    fn changed(&self) -> Option<Self> {
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        if self.authorities.iter().chain(identity).all(|file| file.changed().is_none()) {
+            return None;
+        }
+        let now = |file: &Fresh| file.renewed();
+        let identity = self.identity.as_ref().map(|(chain, key)| (now(chain), now(key)));
+        Some(Self { authorities: self.authorities.as_ref().map(now), identity })
+    }
+
+    /// What they come to.
+    fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, Line> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Arc::new(self.verifier(options, provider.signature_verification_algorithms)?);
+        let other = |error: Error| words!("TLS: {}", Escaped(error.to_string().as_bytes()));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let certificates = sections(chain, "certificate")?;
+                let secret = sections::<PrivateKeyDer<'_>>(key, "unencrypted private key")?.swap_remove(0);
+                builder.with_client_auth_cert(certificates, secret).map_err(|error| {
+                    let (chain, key) = (Escaped::path(chain.path()), Escaped::path(key.path()));
+                    let why = error.to_string();
+                    words!("{} and {} do not go together: {}", chain, key, Escaped(why.as_bytes()))
+                })?
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(Arc::new(config))
+    }
+
+    /// The judge of the server's certificate.
+    fn verifier(&self, options: &TlsOptions, algorithms: WebPkiSupportedAlgorithms) -> Result<Verifier, Line> {
+        let (roots, own) = match (&options.trust, &self.authorities) {
+            (Trust::Anyone, _) => (None, Vec::new()),
+            (_, None) => (Some(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()), Vec::new()),
+            (_, Some(file)) => {
+                let own = sections(file, "certificate")?;
+                let mut roots = RootCertStore::empty();
+                if roots.add_parsable_certificates(own.iter().cloned()).0 == 0 {
+                    return Err(words!("{}: no usable certificate in PEM form in it", Escaped::path(file.path())));
+                }
+                (Some(roots), own)
+            }
+        };
+        Ok(Verifier { roots, own, algorithms })
+    }
 }
 
 /// All sections of a PEM file that hold `what`; at least one.
-fn sections<T: PemObject>(path: &Path, what: &'static str) -> Result<Vec<T>, SetupError> {
-    let text = read(path)?;
-    let bad = |line| SetupError::BadPem(path.to_owned(), line, what);
-    let (mut sections, mut found) = (T::pem_slice_iter(&text), Vec::new());
+fn sections<T: PemObject>(file: &Fresh, what: &'static str) -> Result<Vec<T>, Line> {
+    let (text, path) = (file.content(), Escaped::path(file.path()));
+    let (mut sections, mut found) = (T::pem_slice_iter(text), Vec::new());
     while let Some(section) = sections.next() {
         let done = text.len() - sections.remainder().len();
-        found.push(section.map_err(|_| bad(last_section(&text[..done])))?);
+        found.push(section.map_err(|_| words!("{}:{}: a broken {}", path, last_section(&text[..done]), what))?);
     }
-    if found.is_empty() { Err(bad(0)) } else { Ok(found) }
+    if found.is_empty() { Err(words!("{}: no {} in PEM form in it", path, what)) } else { Ok(found) }
 }
 
 /// The number of the line on which the last section of `text` begins.

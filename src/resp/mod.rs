@@ -4,10 +4,8 @@
 //! Only the scalar types `+ - : $` are read. No command of golock's returns an aggregate or a RESP3 type, so those are
 //! errors, as is everything that is not to the letter of the protocol.
 
-mod encode;
 mod parse;
 
-pub use encode::encode;
 pub use parse::{BULK_LIMIT, Error, LINE_LIMIT, Parsed, parse};
 
 /// One reply of the server.
@@ -27,19 +25,67 @@ pub enum Reply {
 
 impl Reply {
     /// The server's words, if it refused.
-    pub fn error(&mut self) -> Option<&mut Vec<u8>> {
+    pub fn error(&self) -> Option<&[u8]> {
         if let Self::Error(words) = self { Some(words) } else { None }
+    }
+
+    /// The text in it, if there is one.
+    pub fn text(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Status(text) | Self::Error(text) | Self::Bulk(text) => Some(text),
+            Self::Integer(_) | Self::Nil => None,
+        }
+    }
+}
+
+/// Commands that are sent together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+    /// How many there are.
+    pub commands: usize,
+    /// How many at their end only inform: that one of them is refused is an answer as well.
+    pub informs: usize,
+}
+
+impl Request {
+    /// Appends `command`, a list of arguments of any bytes, as an array of bulk strings.
+    pub fn push(&mut self, command: &[&[u8]]) {
+        self.bytes.reserve(command.iter().map(|argument| argument.len() + 16).sum());
+        self.header(b'*', command.len());
+        for argument in command {
+            self.header(b'$', argument.len());
+            self.bytes.extend_from_slice(argument);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+        self.commands += 1;
+    }
+
+    fn header(&mut self, kind: u8, length: usize) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(length.to_string().as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Reply;
+    use super::*;
+
+    #[test]
+    fn arguments_are_counted_and_kept_byte_for_byte() {
+        let mut request = Request::default();
+        request.push(&[b"GET", b"k"]);
+        request.push(&[b"SET", b"", b"a\r\n\0\xff"]);
+        let expected = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*3\r\n$3\r\nSET\r\n$0\r\n\r\n$5\r\na\r\n\0\xff\r\n";
+        assert_eq!((&request.bytes[..], request.commands), (&expected[..], 2));
+    }
 
     #[test]
     fn only_an_error_has_the_words_of_one() {
-        assert_eq!(Reply::Error(b"no".to_vec()).error(), Some(&mut b"no".to_vec()));
-        for mut other in [Reply::Status(b"OK".to_vec()), Reply::Integer(0), Reply::Bulk(b"no".to_vec()), Reply::Nil] {
+        assert_eq!(Reply::Error(b"no".to_vec()).error(), Some(&b"no"[..]));
+        for other in [Reply::Status(b"OK".to_vec()), Reply::Integer(0), Reply::Bulk(b"no".to_vec()), Reply::Nil] {
             assert_eq!(other.error(), None);
         }
     }

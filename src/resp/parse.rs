@@ -19,24 +19,21 @@ pub enum Parsed {
     Partial,
 }
 
-/// Why bytes are not a reply that golock reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The first byte is that of an array, map, or another type that no command of ours returns.
-    UnexpectedType(u8),
-    /// The first byte begins no RESP type at all.
-    NotRedis(u8),
-    /// A line is longer than [`LINE_LIMIT`].
-    LineTooLong,
-    /// A CR or LF stands where it may not, or CRLF is missing where it must stand.
-    BadLineEnd,
-    /// A length is not a number in plain decimal form.
-    BadLength,
-    /// A bulk string is announced as longer than [`BULK_LIMIT`].
-    BulkTooLong,
-    /// An integer is not in plain decimal form or does not fit 64 bits.
-    BadInteger,
-}
+/// Why bytes are not a reply that golock reads, in words.
+pub type Error = &'static str;
+
+const UNEXPECTED_TYPE: Error = "a reply of an unexpected type";
+const HTTP: Error = "not Redis: it looks like HTTP";
+const TLS: Error = "not plain Redis: it looks like TLS";
+const NOT_REDIS: Error = "not Redis: a reply does not begin like that";
+const LINE_TOO_LONG: Error = "a reply without end";
+const BAD_LINE_END: Error = "a reply without its line end";
+const BAD_LENGTH: Error = "a reply whose length is not a number";
+const BULK_TOO_LONG: Error = "a reply that is too long";
+const BAD_INTEGER: Error = "a reply that is not a number";
+
+/// A TLS alert (RFC 8446, section 5.1), which a server of TLS sends when it does not understand us.
+const ALERT: u8 = 0x15;
 
 /// Reads one reply from the start of `bytes`, consuming nothing.
 ///
@@ -48,16 +45,18 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
     match kind {
         b'+' | b'-' | b':' | b'$' => {}
         b'*' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'%' | b'~' | b'>' | b'|' => {
-            return Err(Error::UnexpectedType(kind));
+            return Err(UNEXPECTED_TYPE);
         }
-        other => return Err(Error::NotRedis(other)),
+        b'H' => return Err(HTTP),
+        ALERT => return Err(TLS),
+        _ => return Err(NOT_REDIS),
     }
     let Some(line) = line(rest)? else { return Ok(Parsed::Partial) };
     let used = 1 + line.len() + 2;
     let reply = match kind {
         b'+' => Reply::Status(line.to_vec()),
         b'-' => Reply::Error(line.to_vec()),
-        b':' => Reply::Integer(integer(line).ok_or(Error::BadInteger)?),
+        b':' => Reply::Integer(integer(line).ok_or(BAD_INTEGER)?),
         _ => return bulk(line, bytes, used),
     };
     Ok(Parsed::Complete(reply, used))
@@ -66,12 +65,12 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
 /// The line at the start of `bytes`, without its CRLF; none if it has not ended yet.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
     let Some(end) = bytes.iter().take(LINE_LIMIT + 1).position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return if bytes.len() > LINE_LIMIT { Err(Error::LineTooLong) } else { Ok(None) };
+        return if bytes.len() > LINE_LIMIT { Err(LINE_TOO_LONG) } else { Ok(None) };
     };
     match &bytes[end..] {
         [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
         [b'\r'] => Ok(None),
-        _ => Err(Error::BadLineEnd),
+        _ => Err(BAD_LINE_END),
     }
 }
 
@@ -80,13 +79,13 @@ fn bulk(length: &[u8], bytes: &[u8], start: usize) -> Result<Parsed, Error> {
     if length == b"-1" {
         return Ok(Parsed::Complete(Reply::Nil, start));
     }
-    let length = natural(length).ok_or(Error::BadLength)?;
-    let length = usize::try_from(length).ok().filter(|&n| n <= BULK_LIMIT).ok_or(Error::BulkTooLong)?;
+    let length = natural(length).ok_or(BAD_LENGTH)?;
+    let length = usize::try_from(length).ok().filter(|&n| n <= BULK_LIMIT).ok_or(BULK_TOO_LONG)?;
     let body = &bytes[start..];
     match body.get(length..).unwrap_or_default() {
         [] | [b'\r'] => Ok(Parsed::Partial),
         [b'\r', b'\n', ..] => Ok(Parsed::Complete(Reply::Bulk(body[..length].to_vec()), start + length + 2)),
-        _ => Err(Error::BadLineEnd),
+        _ => Err(BAD_LINE_END),
     }
 }
 
@@ -175,45 +174,45 @@ mod tests {
     fn hostile_input_has_its_own_error() {
         let endless = vec![b'x'; LINE_LIMIT + 1];
         let cases: Vec<(Vec<u8>, Error)> = vec![
-            (b"$2147483647\r\n".to_vec(), Error::BulkTooLong),
-            (format!("${}\r\n", 64 * 1024 + 1).into_bytes(), Error::BulkTooLong),
-            (b"$18446744073709551615\r\n".to_vec(), Error::BadLength),
-            (b"$9999999999999999999\r\n".to_vec(), Error::BulkTooLong),
-            (b"$99999999999999999999\r\n".to_vec(), Error::BadLength),
-            (b"$-2\r\n".to_vec(), Error::BadLength),
-            (b"$-0\r\n".to_vec(), Error::BadLength),
-            (b"$-01\r\n".to_vec(), Error::BadLength),
-            (b"$+1\r\n".to_vec(), Error::BadLength),
-            (b"$ 1\r\n".to_vec(), Error::BadLength),
-            (b"$1 \r\n".to_vec(), Error::BadLength),
-            (b"$01\r\n".to_vec(), Error::BadLength),
-            (b"$\r\n".to_vec(), Error::BadLength),
-            (b"$abc\r\n".to_vec(), Error::BadLength),
-            (b"$3\r\nabcd\r\n".to_vec(), Error::BadLineEnd),
-            (b"$3\r\nabc\n".to_vec(), Error::BadLineEnd),
-            (b"$3\r\nabc\rx".to_vec(), Error::BadLineEnd),
-            (b"$3\nabc\r\n".to_vec(), Error::BadLineEnd),
-            (b"+OK\n".to_vec(), Error::BadLineEnd),
-            (b"+OK\rx".to_vec(), Error::BadLineEnd),
-            (b"+O\r\rK\r\n".to_vec(), Error::BadLineEnd),
-            (b":\r\n".to_vec(), Error::BadInteger),
-            (b":-\r\n".to_vec(), Error::BadInteger),
-            (b":-0\r\n".to_vec(), Error::BadInteger),
-            (b":+1\r\n".to_vec(), Error::BadInteger),
-            (b":00\r\n".to_vec(), Error::BadInteger),
-            (b":1.5\r\n".to_vec(), Error::BadInteger),
-            (b":9223372036854775808\r\n".to_vec(), Error::BadInteger),
-            (b":-9223372036854775809\r\n".to_vec(), Error::BadInteger),
-            (b"*-1\r\n".to_vec(), Error::UnexpectedType(b'*')),
-            (b"*1000000000\r\n*1\r\n".to_vec(), Error::UnexpectedType(b'*')),
-            (b"%1\r\n+a\r\n+b\r\n".to_vec(), Error::UnexpectedType(b'%')),
-            (b"_\r\n".to_vec(), Error::UnexpectedType(b'_')),
-            (b">2\r\n".to_vec(), Error::UnexpectedType(b'>')),
-            (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), Error::NotRedis(b'H')),
-            (b"\x15\x03\x03".to_vec(), Error::NotRedis(0x15)),
-            (b"\r\n".to_vec(), Error::NotRedis(b'\r')),
-            ([b"+", endless.as_slice()].concat(), Error::LineTooLong),
-            ([b"$", endless.as_slice(), b"\r\n"].concat(), Error::LineTooLong),
+            (b"$2147483647\r\n".to_vec(), BULK_TOO_LONG),
+            (format!("${}\r\n", 64 * 1024 + 1).into_bytes(), BULK_TOO_LONG),
+            (b"$18446744073709551615\r\n".to_vec(), BAD_LENGTH),
+            (b"$9999999999999999999\r\n".to_vec(), BULK_TOO_LONG),
+            (b"$99999999999999999999\r\n".to_vec(), BAD_LENGTH),
+            (b"$-2\r\n".to_vec(), BAD_LENGTH),
+            (b"$-0\r\n".to_vec(), BAD_LENGTH),
+            (b"$-01\r\n".to_vec(), BAD_LENGTH),
+            (b"$+1\r\n".to_vec(), BAD_LENGTH),
+            (b"$ 1\r\n".to_vec(), BAD_LENGTH),
+            (b"$1 \r\n".to_vec(), BAD_LENGTH),
+            (b"$01\r\n".to_vec(), BAD_LENGTH),
+            (b"$\r\n".to_vec(), BAD_LENGTH),
+            (b"$abc\r\n".to_vec(), BAD_LENGTH),
+            (b"$3\r\nabcd\r\n".to_vec(), BAD_LINE_END),
+            (b"$3\r\nabc\n".to_vec(), BAD_LINE_END),
+            (b"$3\r\nabc\rx".to_vec(), BAD_LINE_END),
+            (b"$3\nabc\r\n".to_vec(), BAD_LINE_END),
+            (b"+OK\n".to_vec(), BAD_LINE_END),
+            (b"+OK\rx".to_vec(), BAD_LINE_END),
+            (b"+O\r\rK\r\n".to_vec(), BAD_LINE_END),
+            (b":\r\n".to_vec(), BAD_INTEGER),
+            (b":-\r\n".to_vec(), BAD_INTEGER),
+            (b":-0\r\n".to_vec(), BAD_INTEGER),
+            (b":+1\r\n".to_vec(), BAD_INTEGER),
+            (b":00\r\n".to_vec(), BAD_INTEGER),
+            (b":1.5\r\n".to_vec(), BAD_INTEGER),
+            (b":9223372036854775808\r\n".to_vec(), BAD_INTEGER),
+            (b":-9223372036854775809\r\n".to_vec(), BAD_INTEGER),
+            (b"*-1\r\n".to_vec(), UNEXPECTED_TYPE),
+            (b"*1000000000\r\n*1\r\n".to_vec(), UNEXPECTED_TYPE),
+            (b"%1\r\n+a\r\n+b\r\n".to_vec(), UNEXPECTED_TYPE),
+            (b"_\r\n".to_vec(), UNEXPECTED_TYPE),
+            (b">2\r\n".to_vec(), UNEXPECTED_TYPE),
+            (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), HTTP),
+            (b"\x15\x03\x03".to_vec(), TLS),
+            (b"\r\n".to_vec(), NOT_REDIS),
+            ([b"+", endless.as_slice()].concat(), LINE_TOO_LONG),
+            ([b"$", endless.as_slice(), b"\r\n"].concat(), LINE_TOO_LONG),
         ];
         for (bytes, error) in cases {
             assert_eq!(parse(&bytes), Err(error), "{}", bytes.escape_ascii());

@@ -1,7 +1,9 @@
 //! The folder of the local locks. Nobody but we and root may be able to put another in its place, because two jobs that
 //! look for their lock in two folders run at the same time.
 
-use super::local::Error;
+use super::local::failed;
+use crate::words;
+use crate::text::{Escaped, Line};
 use rustix::process::geteuid;
 use std::env;
 use std::ffi::OsStr;
@@ -22,16 +24,16 @@ pub(super) fn plain(folder: &Path) -> io::Result<PathBuf> {
 }
 
 /// Makes `folder` for us alone, if it is not there.
-pub(super) fn make(folder: &Path) -> Result<(), Error> {
+pub(super) fn make(folder: &Path) -> Result<(), Line> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| Error::System("make", folder.to_owned(), error))?;
+    made.map_err(|error| failed("make", folder, &error))?;
     secure(folder)
 }
 
 /// Refuses a `folder` that another user could use against us. What is not there yet is judged by what it is made in.
-pub(super) fn secure(folder: &Path) -> Result<(), Error> {
+pub(super) fn secure(folder: &Path) -> Result<(), Line> {
     if let Ok(found) = folder.symlink_metadata() {
-        let refused = |why| Err(Error::Unsafe(folder.to_owned(), why));
+        let refused = |why| Err(not_safe(folder, why));
         match found.mode() {
             _ if found.file_type().is_symlink() => return refused("a symbolic link"),
             _ if found.uid() != geteuid().as_raw() => return refused("another user's"),
@@ -40,18 +42,22 @@ pub(super) fn secure(folder: &Path) -> Result<(), Error> {
         }
     }
     let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
-    let real = there.canonicalize().map_err(|error| Error::System("look at", there.to_owned(), error))?;
+    let real = there.canonicalize().map_err(|error| failed("look at", there, &error))?;
     there.ancestors().chain(real.ancestors()).try_for_each(trust)
 }
 
 /// Refuses a folder, or a symbolic link, on the way to ours that its owner could replace by another, or that anybody
 /// could; the sticky bit forbids that.
-fn trust(path: &Path) -> Result<(), Error> {
-    let found = path.symlink_metadata().map_err(|error| Error::System("look at", path.to_owned(), error))?;
+fn trust(path: &Path) -> Result<(), Line> {
+    let found = path.symlink_metadata().map_err(|error| failed("look at", path, &error))?;
     let open = |found: &Metadata| !found.file_type().is_symlink() && found.mode() & 0o1002 == 0o002;
     match found.uid() {
-        uid if uid != 0 && uid != geteuid().as_raw() => Err(Error::Unsafe(path.to_owned(), "another user's")),
-        _ if open(&found) => Err(Error::Unsafe(path.to_owned(), "writable by everybody")),
+        uid if uid != 0 && uid != geteuid().as_raw() => Err(not_safe(path, "another user's")),
+        _ if open(&found) => Err(not_safe(path, "writable by everybody")),
         _ => Ok(()),
     }
+}
+
+fn not_safe(path: &Path, why: &'static str) -> Line {
+    words!("not safe for local locks: {} is {}", Escaped::path(path), why)
 }

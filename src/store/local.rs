@@ -1,17 +1,19 @@
-//! Locks on this host alone: the kernel's lock (flock(2)) on a file, which is free again when its holder is gone, however
-//! it went. The file holds no more than the time before which the lock stays taken.
+//! Locks on this host alone: the kernel's lock (flock(2)) on a file. The job inherits its descriptor, so that the lock is
+//! held until the job has ended, however golock went; golock unlocks it when the job has ended, and at RELEASE.
 
-use super::{Store, folder};
-use crate::clock::{Moment, jittered, milliseconds, unix_milliseconds};
-use crate::config::Config;
-use crate::job::Keep;
-use crate::lock::{Holder, Released, Status, Token, Ttl, digest};
-use crate::report::{Event, Story};
-use crate::signals::{Cut, Heed, Signals};
-use rustix::fs::OFlags;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use super::lockfile::{self, Content, is_at, is_missing};
+use super::{Attempt, Ending, Error, Grant, Held, Listing, LockStore, Why, end_of, folder};
+use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
+use crate::interrupt::{Interrupts, WaitError, WakeOn};
+use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
+use crate::lock::{Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
+use crate::text;
+use crate::words;
+use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,59 +26,76 @@ const NAME_LIMIT: usize = 200;
 const ROUNDS: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The most that the file of a lock holds.
-const CONTENT_LIMIT: u64 = 64;
-
-/// Why a local lock cannot be used.
-#[derive(Debug)]
-pub enum Error {
-    /// Somebody else could tamper with this folder.
-    Unsafe(PathBuf, &'static str),
-    /// This is no file of a lock.
-    Foreign(PathBuf),
-    /// The system did not do what is named to this file.
-    System(&'static str, PathBuf, io::Error),
-}
+/// Every so many runs sweep the folder, of which they look at so many files.
+const SWEEPS: u64 = 16;
+const SWEPT: usize = 200;
 
 /// A lock in a file.
 pub struct LocalStore<'a> {
-    config: &'a Config,
-    signals: &'a Signals,
-    story: Story,
+    options: LockOptions,
     folder: PathBuf,
     path: PathBuf,
-    token: Token,
-    held: Option<File>,
-    hold_end: Moment,
-    grace_end: Moment,
+    prefix: Vec<u8>,
+    interrupts: &'a Interrupts,
+    log: &'a dyn Log,
+}
+
+/// The same, when we have locked it.
+struct LocalLock<'a> {
+    store: LocalStore<'a>,
+    file: File,
+    /// What the file says.
+    content: Content,
+    /// Whether the record in it is ours.
+    has_begun: bool,
+    hold_end: Instant,
+    grace_end: Instant,
+    /// Whether RELEASE has come, and the lock was let go.
+    is_unlocked: bool,
+}
+
+/// What is at a path.
+enum Found {
+    /// The file, locked by us.
+    Locked(File),
+    /// The file, locked by another.
+    Held(File),
 }
 
 impl<'a> LocalStore<'a> {
-    /// The lock that `config` names, in the folder `folder`.
+    /// The lock that `options` names, whose name begins with `prefix`, in the folder `folder`.
     ///
     /// # Errors
     /// When the folder is not safe.
-    pub fn new(config: &'a Config, folder: &Path, signals: &'a Signals, story: Story) -> Result<Self, crate::Error> {
-        let system = |error| Error::System("look at", folder.to_owned(), error);
-        let folder = folder::plain(folder).map_err(system).map_err(crate::Error::Local)?;
-        folder::secure(&folder).map_err(crate::Error::Local)?;
-        let path = folder.join(file_name(&config.name));
-        let (token, now) = (Token::random(), Moment::now());
-        Ok(Self { config, signals, story, folder, path, token, held: None, hold_end: now, grace_end: now })
+    pub fn new(
+        options: LockOptions,
+        prefix: &[u8],
+        folder: &Path,
+        interrupts: &'a Interrupts,
+        log: &'a dyn Log,
+    ) -> Result<Self, Line> {
+        let folder = folder::plain(folder).map_err(|error| failed("look at", folder, &error))?;
+        folder::secure(&folder)?;
+        let path = folder.join(file_name(&options.name));
+        Ok(Self { options, folder, path, prefix: prefix.to_vec(), interrupts, log })
     }
 
-    fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> crate::Error {
+    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
         let path = self.path.clone();
-        move |error| crate::Error::Local(Error::System(what, path, error))
+        move |error| failed(what, &path, &error).into()
     }
 
-    /// Takes the kernel's lock; none if another has it.
-    fn seize(&self) -> Result<Option<File>, crate::Error> {
+    fn foreign(&self) -> Error {
+        (words!("{} is not a lock; golock --reset deletes it", Escaped::path(&self.path))).into()
+    }
+
+    /// Takes the kernel's lock, if no other has it.
+    fn lock(&self) -> Result<Found, Error> {
         for _ in 0..ROUNDS {
-            let file = self.open(true)?;
+            let file = lockfile::open(&self.path, true).map_err(self.failed("open"))?.ok_or_else(|| self.foreign())?;
             match file.try_lock() {
-                // A reset may have deleted the file between opening and locking it.
-                Ok(()) if is_at(&file, &self.path) => return Ok(Some(file)),
+                // A reset or a sweep may have deleted the file between opening and locking it.
+                Ok(()) if is_at(&file, &self.path) => return Ok(Found::Locked(file)),
                 Ok(()) => continue,
                 Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
                 Err(TryLockError::WouldBlock) => {}
@@ -84,194 +103,242 @@ impl<'a> LocalStore<'a> {
             match file.try_lock_shared() {
                 Ok(()) => {}
                 Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
-                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::WouldBlock) => return Ok(Found::Held(file)),
             }
             // Nobody holds it: somebody only looks at it, and so did we until here.
             drop(file);
-            if self.signals.wait(None, Some(Moment::after(jittered(PAUSE))), Heed::Stops) == Err(Cut::Signal) {
-                return Err(self
-                    .signals
-                    .take()
-                    .map_or(crate::Error::Held(self.config.skip_exit), crate::Error::Stopped));
+            let pause = Instant::after(jittered(PAUSE));
+            if self.interrupts.wait(None, pause, WakeOn::Termination) == Err(WaitError::Interrupted)
+                && let Some(signal) = self.interrupts.termination()
+            {
+                return Err(Error { why: Why::Interrupted(signal), left: None });
             }
         }
         Err(self.failed("lock")(ErrorKind::TimedOut.into()))
     }
 
-    /// Opens the lock's file. That never waits, and follows no symbolic link.
-    fn open(&self, create: bool) -> Result<File, crate::Error> {
-        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
-        let mut options = OpenOptions::new();
-        let opened = options.read(true).write(create).create(create).mode(0o600).custom_flags(flags).open(&self.path);
-        let file = opened.map_err(self.failed("open"))?;
-        if file.metadata().is_ok_and(|found| found.is_file()) { Ok(file) } else { Err(self.foreign()) }
+    fn content(&self, file: &File) -> Result<Content, Error> {
+        lockfile::read(file).map_err(self.failed("read"))?.ok_or_else(|| self.foreign())
     }
 
-    fn foreign(&self) -> crate::Error {
-        crate::Error::Local(Error::Foreign(self.path.clone()))
-    }
-
-    /// What is left of the grace that `file` notes.
-    fn grace_left(&self, file: &File) -> Result<Option<Duration>, crate::Error> {
-        let mut text = String::new();
-        // What is no text is no lock either.
-        let read = file.take(CONTENT_LIMIT + 1).read_to_string(&mut text);
-        match read {
-            Err(error) if error.kind() != ErrorKind::InvalidData => Err(self.failed("read")(error)),
-            read => read.ok().and_then(|_| grace_of(&text).ok()).ok_or_else(|| self.foreign()),
-        }
-    }
-
-    /// Writes how long the lock stays taken at least, from now; survives our end, whatever it is.
-    fn note(&self, file: &File) -> io::Result<()> {
-        let grace = milliseconds(self.grace());
-        let until = unix_milliseconds() + grace;
-        file.set_len(0)?;
-        if grace > 0 { file.write_all_at(format!("{until} {grace}\n").as_bytes(), 0) } else { Ok(()) }
-    }
-
-    fn grace(&self) -> Duration {
-        self.config.grace.min(self.config.release)
+    /// What is known of the lock whose file is at `path`.
+    fn status_of(&self, path: &Path) -> Result<Status, Error> {
+        let file = match lockfile::open(path, false) {
+            Err(error) if is_missing(&error) => return Ok(Status::default()),
+            opened => opened.map_err(self.failed("open"))?.ok_or_else(|| self.foreign())?,
+        };
+        let held = match file.try_lock_shared() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
+        };
+        Ok(status(self.content(&file)?, held))
     }
 }
 
-impl Store for LocalStore<'_> {
-    fn acquire(&mut self) -> Result<bool, crate::Error> {
-        folder::make(&self.folder).map_err(crate::Error::Local)?;
-        let seized = self.seize()?;
-        let graced = seized.as_ref().map_or(Ok(None), |file| self.grace_left(file))?;
-        let Some(file) = seized.filter(|_| graced.is_none()) else {
-            self.story.tell(&Event::Held(self.token.as_bytes()));
-            return Ok(false);
+/// What `content` says of a lock that is held or not.
+fn status(content: Content, held: bool) -> Status {
+    let left = content.grace_left();
+    let ttl = match left {
+        Some(left) if !held => Ttl::Seconds(left.div_ceil(1000)),
+        // As long as its job runs, at most for RELEASE, which is the holder's to know.
+        _ => Ttl::Unknown,
+    };
+    let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
+    let value = (held || left.is_some()).then_some(token);
+    Status { value, ttl, now: Some(unix_milliseconds()), record: content.record }
+}
+
+impl<'a> LockStore<'a> for LocalStore<'a> {
+    fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error> {
+        folder::make(&self.folder)?;
+        let file = match self.lock()? {
+            Found::Locked(file) => file,
+            Found::Held(file) => {
+                let content = lockfile::read(&file).ok().flatten().unwrap_or_default();
+                return Ok(Attempt::Busy(self, status(content, true)));
+            }
         };
-        self.note(&file).map_err(self.failed("write"))?;
-        self.story.tell(&Event::Acquired(self.config.release));
-        self.hold_end = Moment::after(self.config.release);
-        self.grace_end = Moment::after(self.grace());
-        self.held = Some(file);
+        let content = self.content(&file)?;
+        if content.grace_left().is_some() {
+            return Ok(Attempt::Busy(self, status(content, false)));
+        }
+        let (hold_end, grace_end) = (Instant::after(self.options.release), Instant::ZERO);
+        let (has_begun, is_unlocked) = (false, false);
+        let mut lock = LocalLock { store: *self, file, content, has_begun, hold_end, grace_end, is_unlocked };
+        Ok(if lock.begin()? { Attempt::Acquired(Box::new(lock)) } else { Attempt::Served })
+    }
+
+    fn status(&mut self) -> Result<Status, Error> {
+        self.status_of(&self.path)
+    }
+
+    fn list(&mut self) -> Result<Listing, Error> {
+        lockfile::sweep(&self.folder, usize::MAX);
+        let mut entries = Vec::new();
+        let files = match fs::read_dir(&self.folder) {
+            Err(error) if is_missing(&error) => None,
+            found => Some(found.map_err(|error| failed("list", &self.folder, &error))?),
+        };
+        for entry in files.into_iter().flatten().flatten().take(LIST_LIMIT) {
+            let name = percent_decoded(entry.file_name().as_bytes()).unwrap_or_default();
+            // What is not a lock's file is no job either.
+            if let Ok(status) = self.status_of(&entry.path())
+                && status.record.is_some()
+                && name.starts_with(&self.prefix)
+            {
+                entries.push(Entry { name, status });
+            }
+        }
+        Ok(Listing { entries, note: None })
+    }
+
+    fn reset(&mut self) -> Result<bool, Error> {
+        match fs::remove_file(&self.path) {
+            Err(error) if is_missing(&error) => Ok(false),
+            removed => removed.map(|()| true).map_err(self.failed("delete")),
+        }
+    }
+
+    fn tells_overdue(&mut self) -> bool {
+        // A lock's file cannot begin with a dot.
+        let path = self.folder.join([".late.", &file_name(&self.options.name)].concat());
+        let Ok(Some(file)) = lockfile::open(&path, true) else { return true };
+        let told = lockfile::read(&file).ok().flatten().is_some_and(|content| content.is_needed());
+        let kept_until = unix_milliseconds() + milliseconds(TOLD);
+        !told && lockfile::write(&file, &Content { kept_until, ..Content::default() }).is_ok()
+    }
+}
+
+impl Held for LocalLock<'_> {
+    fn lasts(&self) -> bool {
+        !self.hold_end.has_passed()
+    }
+
+    fn grant(&self) -> Grant<'_> {
+        let fence = self.content.record.as_ref().map(|record| record.fence);
+        Grant { token: &self.content.token, fence, binding: Binding::InheritFd(self.file.as_fd()) }
+    }
+
+    fn loss(&self) -> Line {
+        "RELEASE is over".into()
+    }
+
+    fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
+        let was_lost = self.is_unlocked || !is_at(&self.file, &self.store.path);
+        let written = if was_lost { Ok(()) } else { self.end(&end_of(exit)) };
+        self.unlock();
+        if random().is_multiple_of(SWEEPS) {
+            lockfile::sweep(&self.store.folder, SWEPT);
+        }
+        if let Err(error) = written {
+            self.store.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
+        }
+        let name = Escaped(&self.store.options.name);
+        let lost = || words!("the lock {} was lost before the command ended", name);
+        let note = match self.grace_end.remaining() {
+            Some(left) => words!("released the lock, with {} of grace left", Span(left)),
+            None => "released the lock".into(),
+        };
+        Ending { trouble: was_lost.then(lost), note, record: self.content.record.filter(|_| !was_lost) }
+    }
+
+    fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
+        // Should the grace stay in the file, it is over soon.
+        self.content.grace = (0, 0);
+        if is_at(&self.file, &self.store.path) {
+            let end = crate::lock::End { result: end.into(), success: false };
+            let _ = self.end(&end);
+        }
+        self.unlock();
+        Ok(())
+    }
+}
+
+impl LocalLock<'_> {
+    /// Writes that the run begins; false if another one has served for it, and the lock was let go.
+    fn begin(&mut self) -> Result<bool, Error> {
+        let (options, now) = (&self.store.options, unix_milliseconds());
+        if let (Some(started), Some(before)) = (options.tick, &self.content.record) {
+            let elapsed = milliseconds(Instant::now().since(started).unwrap_or_default()) + 1;
+            if now.checked_sub(before.start).is_some_and(|age| age < elapsed) {
+                self.unlock();
+                return Ok(false);
+            }
+        }
+        let (grace, record) = (milliseconds(options.grace), options.record.as_ref());
+        self.content = Content {
+            grace: (now + grace, grace),
+            token: Token::random().as_bytes().to_vec(),
+            kept_until: record.map_or(0, |record| now + milliseconds(record.keep)),
+            record: record.map(|record| Record::begin(self.content.record.as_ref(), &record.run, now)),
+        };
+        lockfile::write(&self.file, &self.content).map_err(self.store.failed("write"))?;
+        self.has_begun = true;
+        self.hold_end = Instant::after(options.release);
+        self.grace_end = Instant::after(options.grace);
+        self.store.log.debug(text!("got the lock, for {} at most", Span(options.release)));
         Ok(true)
     }
 
-    fn settle(&mut self) -> Result<(), crate::Error> {
+    /// Writes the end of the run, or deletes a file that nobody needs any more.
+    fn end(&mut self, end: &crate::lock::End) -> io::Result<()> {
+        let now = unix_milliseconds();
+        if let Some(record) = self.content.record.as_mut().filter(|_| self.has_begun) {
+            record.end(end, now);
+            self.content.kept_until = now + self.store.options.record.as_ref().map_or(0, |record| milliseconds(record.keep));
+        }
+        if self.content.is_needed() {
+            return lockfile::write(&self.file, &self.content);
+        }
+        lockfile::delete_unneeded(&self.file, &self.store.path, &self.content);
         Ok(())
     }
 
-    fn token(&self) -> &[u8] {
-        self.token.as_bytes()
-    }
-
-    fn binds(&self) -> bool {
-        // Our death frees the lock.
-        true
-    }
-
-    fn keep(&mut self) -> Option<&mut dyn Keep> {
-        Some(self)
-    }
-
-    fn give_back(&mut self, _stopped: bool) {
-        // Should the grace stay in the file, it is over soon.
-        if let Some(file) = self.held.take() {
-            let _ = file.set_len(0);
-        }
-    }
-
-    fn release(&mut self) {
-        // A reset may have deleted the file, and another may hold the next one.
-        let held = self.held.take().filter(|file| is_at(file, &self.path));
-        let released = match (held, self.grace_end.remaining()) {
-            (None, _) => Released::Lost,
-            (Some(_), None) => Released::Free,
-            (Some(_), Some(grace)) => Released::InGrace(grace),
-        };
-        self.story.tell(&Event::Released(&self.config.name, released));
-    }
-
-    fn reset(&mut self) -> Result<(), crate::Error> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed("delete")(error)),
-            _ => Ok(()),
-        }
-    }
-
-    fn status(&mut self) -> Result<Status, crate::Error> {
-        let file = match self.open(false) {
-            Err(crate::Error::Local(Error::System(_, _, error))) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Status::Free);
-            }
-            opened => opened?,
-        };
-        match file.try_lock_shared() {
-            Ok(()) => {
-                let grace = self.grace_left(&file)?;
-                Ok(grace.map_or(Status::Free, |left| Status::Held(Ttl::Seconds(left.as_secs()), Holder::Golock)))
-            }
-            // As long as its holder lives, at most for RELEASE, which is the holder's to know.
-            Err(TryLockError::WouldBlock) => Ok(Status::Held(Ttl::None, Holder::Golock)),
-            Err(TryLockError::Error(error)) => Err(self.failed("lock")(error)),
-        }
+    /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.
+    fn unlock(&mut self) {
+        let _ = self.file.unlock();
+        self.is_unlocked = true;
     }
 }
 
-/// A local lock lasts as long as its holder lives, so it has to be let go at RELEASE.
-impl Keep for LocalStore<'_> {
-    fn due(&self) -> Moment {
-        if self.held.is_some() { self.hold_end } else { Moment::NEVER }
+/// A local lock lasts as long as its job, so it has to be let go at RELEASE.
+impl Renewal for LocalLock<'_> {
+    fn schedule(&self) -> Schedule {
+        let renew_at = if self.is_unlocked { Instant::NEVER } else { self.hold_end };
+        Schedule { renew_at, stop_at: Instant::NEVER, kill_at: Instant::NEVER, hold_end: self.hold_end }
     }
 
-    fn stop_by(&self) -> Moment {
-        Moment::NEVER
+    fn renew(&mut self, _: Instant) -> Renewed {
+        self.unlock();
+        Renewed::Kept
     }
-
-    fn gone_by(&self) -> Moment {
-        Moment::NEVER
-    }
-
-    fn act(&mut self, _: Moment) -> bool {
-        self.held = None;
-        true
-    }
-
-    fn expire(&mut self) {}
 }
 
-/// Whether `file` is the one that stands at `path`.
-fn is_at(file: &File, path: &Path) -> bool {
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
-}
+/// How long nobody else tells that a lock is overdue.
+const TOLD: Duration = Duration::from_secs(3600);
 
-/// What is left of the grace in `text`; nothing if this is no lock's. A crash leaves any part of one, or zeros instead.
-/// A clock that was set back by more than the grace ends it.
-fn grace_of(text: &str) -> Result<Option<Duration>, ()> {
-    let ours = |byte| matches!(byte, b'0'..=b'9' | b' ' | b'\n' | 0);
-    if text.len() > CONTENT_LIMIT.try_into().unwrap_or(usize::MAX) || !text.bytes().all(ours) {
-        return Err(());
-    }
-    let parts = text.strip_suffix('\n').and_then(|line| line.split_once(' '));
-    let left = parts.and_then(|(until, grace)| {
-        let (until, grace): (u64, u64) = (until.parse().ok()?, grace.parse().ok()?);
-        until.checked_sub(unix_milliseconds()).filter(|left| *left > 0 && *left <= grace)
-    });
-    Ok(left.map(Duration::from_millis))
+/// That the system did not do `what` to the file at `path`.
+pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line {
+    words!("cannot {} {}: {}", what, Escaped::path(path), Cause(error))
 }
 
 /// The name of the lock's file: the lock's name, percent-encoded but for letters, digits, `-`, `_` and inner dots.
 fn file_name(name: &[u8]) -> String {
-    let mut encoded = String::new();
+    let mut text = String::new();
     for (at, &byte) in name.iter().enumerate() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && at > 0) {
-            encoded.push(char::from(byte));
+            text.push(char::from(byte));
         } else {
-            encoded.extend([format!("%{byte:02X}")]);
+            text.extend([format!("%{byte:02X}")]);
         }
     }
-    if encoded.len() > NAME_LIMIT {
-        encoded.truncate(NAME_LIMIT);
-        encoded.push('~');
-        encoded.extend(digest(name).map(char::from));
+    if text.len() > NAME_LIMIT {
+        text.truncate(NAME_LIMIT);
+        text.push('~');
+        text.extend(digest(name).map(char::from));
     }
-    encoded
+    text
 }
 
 #[cfg(test)]
@@ -286,24 +353,5 @@ mod tests {
         let long = |last: u8| [&[b'/'; 300][..], &[last]].concat();
         assert!(file_name(&long(1)).len() <= 255);
         assert_ne!(file_name(&long(1)), file_name(&long(2)));
-    }
-
-    #[test]
-    fn the_grace_ends_also_when_the_clock_is_set_back() {
-        let now = unix_milliseconds();
-        assert!(grace_of(&format!("{} 40000\n", now + 30_000)).unwrap().is_some());
-        for over in [format!("{} 40000\n", now + 50_000), format!("{} 40000\n", now - 1)] {
-            assert_eq!(grace_of(&over), Ok(None));
-        }
-    }
-
-    #[test]
-    fn parts_of_a_lock_are_free_and_anything_else_is_none() {
-        for part in ["", "1", "4102444800000", "4102444800000 41024448", "\0\0\0\0", " \n"] {
-            assert_eq!(grace_of(part), Ok(None));
-        }
-        for foreign in ["x", "1 x\n", "-1 1\n", "{}", &"1".repeat(65)] {
-            assert_eq!(grace_of(foreign), Err(()));
-        }
     }
 }

@@ -1,60 +1,146 @@
-//! Where a lock is kept: in Redis, or on this host alone. The pipeline asks either the same way.
+//! Where a lock is kept: in Redis, or on this host alone. A lock that is not held, and one that is, are values: acquiring
+//! gives the one for the other, and only what is held can be confirmed, renewed, released or given back.
 
 mod folder;
 mod local;
+mod lockfile;
 mod redis;
 
-pub use local::{Error as LocalError, LocalStore};
+pub use local::LocalStore;
 pub use redis::RedisStore;
 
-use crate::Error;
-use crate::job::Keep;
-use crate::lock::Status;
+use crate::job::{Binding, ExitReason, Renewal, StopReason};
+use crate::lock::{End, Entry, Record, Status};
+use crate::text::Line;
+use rustix::process::Signal;
+use std::time::Duration;
 
-/// One lock and the place where it is kept.
-pub trait Store {
-    /// Tries once to take the lock; false if another holds it.
+/// A lock that is not held.
+pub trait LockStore<'a> {
+    /// Tries once to take it: asks for it and, if it is free, makes sure right before the command starts that it is ours
+    /// and lasts, and records that the run begins.
     ///
     /// # Errors
-    /// When that cannot be said. The lock is then not ours, or given back as far as possible.
-    fn acquire(&mut self) -> Result<bool, Error>;
+    /// When that failed. The lock is then not ours, or was given back as far as possible.
+    fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error>;
 
-    /// Makes sure, right before the command is started, that the lock can be kept; leaves no connection open.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn settle(&mut self) -> Result<(), Error>;
-
-    /// The value that proves that the lock is ours, for the job to hand on.
-    fn token(&self) -> &[u8];
-
-    /// Whether the command must not outlive this process.
-    fn binds(&self) -> bool;
-
-    /// What is to be done while the command runs.
-    fn keep(&mut self) -> Option<&mut dyn Keep>;
-
-    /// Gives the lock back at once, for the command does not run: another host may run it. That this failed is told
-    /// if golock was `stopped`, of which nothing else is said; otherwise it would be a second line, or break the silence
-    /// of who skips.
-    fn give_back(&mut self, stopped: bool);
-
-    /// Releases the lock when its grace has passed. Whatever comes of it, the command's exit code stands, so a failure
-    /// is only told.
-    fn release(&mut self);
-
-    /// Says why it was lost. Not before the job is gone, because it may take as long as the reader of stderr pleases.
-    fn tell_loss(&mut self) {}
-
-    /// Deletes the lock, whoever holds it.
-    ///
-    /// # Errors
-    /// When it may still be there.
-    fn reset(&mut self) -> Result<(), Error>;
-
-    /// Looks at the lock, changing nothing.
+    /// Looks at it, changing nothing.
     ///
     /// # Errors
     /// When it cannot be seen.
     fn status(&mut self) -> Result<Status, Error>;
+
+    /// Lists all jobs that are recorded beside it.
+    ///
+    /// # Errors
+    /// When they cannot be seen.
+    fn list(&mut self) -> Result<Listing, Error>;
+
+    /// Deletes it, whoever holds it; whether there was one.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    fn reset(&mut self) -> Result<bool, Error>;
+
+    /// Whether we are the one of all hosts that tells for an hour that it is overdue.
+    fn tells_overdue(&mut self) -> bool;
+}
+
+/// What came of trying to take a lock.
+pub enum Attempt<'a> {
+    /// It is ours.
+    Acquired(Box<dyn Held + 'a>),
+    /// Another holds it; the store is handed back.
+    Busy(Box<dyn LockStore<'a> + 'a>, Status),
+    /// It was free, but another run has served for this one.
+    Served,
+}
+
+/// A lock that is ours.
+pub trait Held: Renewal {
+    /// Whether a command may start under it now.
+    fn lasts(&self) -> bool;
+
+    /// What it gives the job.
+    fn grant(&self) -> Grant<'_>;
+
+    /// Why it was lost.
+    fn loss(&self) -> Line;
+
+    /// Releases it when its grace has passed; `exit` is how the job ended.
+    fn release(self: Box<Self>, exit: ExitReason) -> Ending;
+
+    /// Gives it back at once, because no command ran under it: another host may run it. `end` is what the record says.
+    ///
+    /// # Errors
+    /// When it may stay; the words say for how long.
+    fn abandon(self: Box<Self>, end: &str) -> Result<(), Line>;
+}
+
+/// What the job gets from the lock.
+pub struct Grant<'g> {
+    /// The value that proves that it is ours.
+    pub token: &'g [u8],
+    /// The number of this run.
+    pub fence: Option<u64>,
+    /// What ties the job to golock.
+    pub binding: Binding<'g>,
+}
+
+/// What became of a lock at the end of its job. The command's exit code stands whatever that is.
+pub struct Ending {
+    /// What to tell people without being asked.
+    pub trouble: Option<Line>,
+    /// What else there is to say.
+    pub note: Line,
+    /// The record as it stands, if one was written.
+    pub record: Option<Record>,
+}
+
+/// All recorded jobs that were found.
+pub struct Listing {
+    /// The jobs.
+    pub entries: Vec<Entry>,
+    /// What to say of where they are.
+    pub note: Option<&'static str>,
+}
+
+/// Why nothing came of a question about a lock.
+#[derive(Debug)]
+pub struct Error {
+    /// What failed.
+    pub why: Why,
+    /// That the lock may stay, if it could not be given back.
+    pub left: Option<Line>,
+}
+
+/// What failed.
+#[derive(Debug)]
+pub enum Why {
+    /// A signal that ends golock came first.
+    Interrupted(Signal),
+    /// The words say it.
+    Failed(Line),
+}
+
+impl From<Line> for Error {
+    fn from(words: Line) -> Self {
+        Self { why: Why::Failed(words), left: None }
+    }
+}
+
+/// How a run ended, for its record.
+fn end_of(exit: ExitReason) -> End {
+    let result = match exit {
+        ExitReason::Code(code) => code.to_string(),
+        ExitReason::Signal(signal) => format!("signal:{signal}"),
+        ExitReason::Stopped(StopReason::TimedOut) => "timeout".to_owned(),
+        ExitReason::Stopped(StopReason::LockLost) => "lost".to_owned(),
+    };
+    End { result: result.into_bytes(), success: exit == ExitReason::Code(0) }
+}
+
+/// That a lock which could not be released may stay locked for `span`.
+fn may_stay(span: Duration) -> Line {
+    crate::words!("it may stay locked for up to {} s", span.as_secs())
 }

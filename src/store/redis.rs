@@ -1,208 +1,282 @@
-use super::Store;
-use crate::Error;
-use crate::clock::Moment;
-use crate::config::{self, Config};
-use crate::job::Keep;
-use crate::lock::{self, Acquired, Lease, Lock, Released, Status};
-use crate::net::{self, Client, TlsMode};
-use crate::report::{Event, Loss, Story};
-use crate::signals::{Heed, Signals};
+use super::{Attempt, Ending, Error, Grant, Held, Listing, LockStore, Why, end_of, may_stay};
+use crate::clock::Instant;
+use crate::interrupt::{Interrupts, WakeOn};
+use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
+use crate::lock::{self, Acquired, Confirmed, End, Lease, LockOptions, Look, Record, Released, Status, Token};
+use crate::net::{self, Budget, Client, Lasting};
+use crate::text;
+use crate::words;
+use crate::text::{Escaped, Line, Log, Span};
 use std::time::Duration;
 
 /// How long giving a lock back may take: somebody waits for us to stop.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// How often a renewal before the start is tried again that came too late.
-const ROUNDS: u32 = 3;
-
 /// A lock in Redis.
 pub struct RedisStore<'a> {
-    config: &'a Config,
-    signals: &'a Signals,
-    story: Story,
-    redis: Client<'a>,
-    lock: Lock,
-    lease: Option<Lease>,
-    grace_end: Moment,
+    client: Client<'a>,
+    lease: Lease,
+    look: Look,
+    prefix: Vec<u8>,
+    interrupts: &'a Interrupts,
+    log: &'a dyn Log,
+}
+
+/// The same, when we hold it.
+struct RedisLock<'a> {
+    store: RedisStore<'a>,
     /// Why the last renewal failed, if it did.
-    failure: Option<lock::Error<net::Error>>,
-    /// How the lease was lost, if it was.
-    loss: Option<Loss>,
+    failure: Option<Line>,
+    /// How the lock was lost, if it was.
+    loss: Option<Line>,
 }
 
 impl<'a> RedisStore<'a> {
-    /// The lock that `config` names. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// When the password cannot be read or TLS cannot be set up.
-    pub fn new(config: &'a Config, signals: &'a Signals, story: Story) -> Result<Self, Error> {
-        let mut server = config.server.clone();
-        if let Some(path) = &config.auth_file {
-            server.login.password = Some(config::read_password(path).map_err(Error::Config)?);
-        }
-        let redis = Client::new(server, config.retry, signals, story).map_err(Error::Tls)?;
-        let lock = Lock::new(&config.name, config.ttl());
-        Ok(Self {
-            config,
-            signals,
-            story,
-            redis,
-            lock,
-            lease: None,
-            grace_end: Moment::now(),
-            failure: None,
-            loss: None,
-        })
+    /// The lock that `options` names, whose name begins with `prefix`. Nothing is sent yet.
+    pub fn new(
+        client: Client<'a>,
+        options: LockOptions,
+        prefix: &[u8],
+        look: Look,
+        interrupts: &'a Interrupts,
+        log: &'a dyn Log,
+    ) -> Self {
+        let lease = Lease::new(options, Token::random());
+        Self { client, lease, look, prefix: prefix.to_vec(), interrupts, log }
     }
 
-    /// The signal that broke off what we were doing to the lock, or else the error that did.
-    fn blame(&self, verb: &'static str, error: lock::Error<net::Error>) -> Error {
-        match (error, self.signals.take()) {
-            (lock::Error::Exchange(net::Error::Signal), Some(signal)) => Error::Stopped(signal),
-            (error, _) => Error::Redis(verb, self.config.name.clone(), error.into()),
+    fn record_key(&self) -> Option<&[u8]> {
+        self.lease.options.record.as_ref().map(|record| &record.key[..])
+    }
+
+    /// The signal that broke off what we were doing, or else the error that did.
+    fn error(&self, verb: &'static str, error: &lock::Error<net::Error>) -> Error {
+        let signal = match error {
+            lock::Error::Exchange(net::Error::Interrupted) => self.interrupts.termination(),
+            _ => None,
+        };
+        let name = &self.lease.options.name;
+        match signal {
+            Some(signal) => Error { why: Why::Interrupted(signal), left: None },
+            None => (words!("cannot {} the lock {}: {}", verb, Escaped(name), *error)).into(),
         }
+    }
+
+    /// The budget of whoever asks before there is a lock.
+    fn patience(&self) -> Budget {
+        self.client.patience(Instant::NEVER)
+    }
+
+    /// When the last attempt to acquire may begin. Without a record only the grace of another run keeps a late one from
+    /// running once more.
+    fn begin_by(&self) -> Instant {
+        let LockOptions { record, tick, grace, .. } = &self.lease.options;
+        tick.filter(|_| record.is_none() && !grace.is_zero()).map_or(Instant::NEVER, |start| start + *grace)
+    }
+
+    /// What is known of a lock, without the password that the server may repeat.
+    fn redacted(&self, mut status: Status) -> Status {
+        status.redact(&|text| self.client.redacted(text));
+        status
+    }
+
+    /// The error that we could not `verb` the lock. If only the answers were lost, it stands, for nobody: it is given back.
+    fn not_taken(&mut self, verb: &'static str, error: &lock::Error<net::Error>, may_hold: bool) -> Error {
+        let mut error = self.error(verb, error);
+        if may_hold {
+            error.left = self.give_back(&End::default()).err();
+        }
+        error
+    }
+
+    fn tell_acquired(&self, note: Option<Vec<u8>>) {
+        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
+        if let Some(words) = &self.lease.eval_refused {
+            self.log.debug(text!("redis refuses EVAL: {}; the lock is released by GET and DEL", Escaped(words)));
+        }
+        if let Some(words) = note.map(|words| self.client.redacted(&words)) {
+            self.log.debug(text!("nothing is recorded of this run: {}", Escaped(&words)));
+        }
+    }
+
+    /// Releases the lock, whose grace is over now, within five seconds.
+    fn give_back(&mut self, end: &End) -> Result<(), Line> {
+        self.interrupts.forget_all();
+        self.lease.grace_end = Instant::ZERO;
+        let budget = self.client.insistence(Instant::after(GIVE_BACK));
+        let released = lock::release(&mut self.client.with(budget), &self.lease, GIVE_BACK, end);
+        self.client.close();
+        match released.map(|release| release.lock) {
+            // If it is another's, it has never been ours.
+            Ok(Released::Free | Released::InGrace(_) | Released::Lost) => Ok(()),
+            Ok(Released::LeftToExpire) => Err(self.not_released(&"it might be another's by now".into())),
+            Err(error) => Err(self.not_released(&words!("{}", error))),
+        }
+    }
+
+    fn not_released(&self, why: &Line) -> Line {
+        let options = &self.lease.options;
+        words!("cannot release {}: {}; {}", Escaped(&options.name), *why, may_stay(options.ttl()))
     }
 }
 
-impl Store for RedisStore<'_> {
-    fn acquire(&mut self) -> Result<bool, Error> {
-        let asked = Moment::now();
-        self.lock = Lock::new(&self.config.name, self.config.ttl());
-        match lock::acquire(&mut self.redis, &self.lock) {
-            Ok(Acquired::Ours) => {
-                self.story.tell(&Event::Acquired(self.lock.ttl));
-                self.grace_end = Moment::after(self.config.grace.min(self.config.release));
-                let hold_end = asked + self.config.release;
-                self.lease = self.config.lease.map(|length| Lease::new(self.lock.clone(), length, hold_end));
-                Ok(true)
+impl<'a> LockStore<'a> for RedisStore<'a> {
+    fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
+        let budget = self.client.patience(self.begin_by());
+        let stale = match lock::acquire(&mut self.client.with(budget), &mut self.lease, self.look) {
+            Ok(Acquired::Held(status)) => {
+                let status = self.redacted(status);
+                return Ok(Attempt::Busy(self, status));
             }
-            Ok(Acquired::Held(value)) => {
-                self.story.tell(&Event::Held(&value));
-                Ok(false)
+            Ok(Acquired::Ours) => None,
+            Ok(Acquired::Stale(value)) => Some(value),
+            Err(unsure) => return Err(self.not_taken("take", &unsure.error, unsure.may_hold)),
+        };
+        let (budget, margin) = (self.patience(), self.client.timeout());
+        let confirmed = self.lease.confirm(&mut self.client.with(budget), stale.as_deref(), margin);
+        match confirmed {
+            Ok(Confirmed::Ours(note)) => {
+                self.client.close();
+                self.tell_acquired(note);
+                Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, loss: None })))
             }
-            Err(error) => {
-                let error = self.blame("take", error);
-                // If only the answers were lost, the lock stands, for nobody.
-                if self.redis.is_unheard() {
-                    self.give_back(matches!(error, Error::Stopped(_)));
-                }
-                Err(error)
+            Ok(Confirmed::Served) => {
+                self.client.close();
+                Ok(Attempt::Served)
             }
-        }
-    }
-
-    fn settle(&mut self) -> Result<(), Error> {
-        // Only now, because skipping is silent.
-        let Config { auth_file, server, .. } = self.config;
-        let key = if let TlsMode::On(_, Some(identity)) = &server.tls { Some(&identity.key) } else { None };
-        for secret in auth_file.iter().chain(key).filter(|path| config::is_public(path)) {
-            self.story.tell(&Event::Public(secret));
-        }
-        // A server that refuses renewals is better found out before the command runs. One that was so long in answering
-        // that the job would be stopped at once is asked again.
-        let mut late = false;
-        for _ in 0..ROUNDS {
-            let Some(lease) = &mut self.lease else { break };
-            match lease.renew(&mut self.redis) {
-                Ok(true) => late = lease.stop_by().has_come(),
-                Ok(false) => return Err(Error::Held(self.config.skip_exit)),
-                Err(error) => return Err(self.blame("keep", error)),
+            Ok(Confirmed::Lost(value)) => {
+                let status = self.redacted(Status::held(value));
+                Ok(Attempt::Busy(self, status))
             }
-            if !late {
-                break;
-            }
+            Err(error) => Err(self.not_taken("keep", &error, true)),
         }
-        self.redis.close();
-        if late { Err(self.blame("keep", lock::Error::Late)) } else { Ok(()) }
-    }
-
-    fn token(&self) -> &[u8] {
-        self.lock.token.as_bytes()
-    }
-
-    fn binds(&self) -> bool {
-        self.lease.is_some()
-    }
-
-    fn keep(&mut self) -> Option<&mut dyn Keep> {
-        if self.lease.is_some() { Some(self) } else { None }
-    }
-
-    fn give_back(&mut self, stopped: bool) {
-        self.signals.forget();
-        self.redis.pursue(Heed::Stops, 0, Some(Moment::after(GIVE_BACK)));
-        match lock::release(&mut self.redis, &self.lock, Moment::now(), GIVE_BACK) {
-            // If it is another's, it has never been ours.
-            Ok(Released::Lost) => {}
-            Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
-            Err(error) if stopped => self.story.tell(&Event::NotReleased(&self.lock, &error)),
-            Err(error) => self.story.tell(&Event::NotGivenBack(&self.lock, &error)),
-        }
-        self.redis.close();
-    }
-
-    fn release(&mut self) {
-        // What arrived before was meant for the job; what arrives from here on ends our patience with Redis.
-        self.signals.forget();
-        self.redis.pursue(Heed::Nothing, self.config.retry.attempts, None);
-        match lock::release(&mut self.redis, &self.lock, self.grace_end, self.config.retry.timeout) {
-            Ok(released) => self.story.tell(&Event::Released(&self.lock.name, released)),
-            Err(error) => self.story.tell(&Event::NotReleased(&self.lock, &error)),
-        }
-        self.redis.close();
-    }
-
-    fn tell_loss(&mut self) {
-        if let Some(loss) = &self.loss {
-            self.story.tell(&Event::LeaseLost(&self.lock, loss));
-        }
-    }
-
-    fn reset(&mut self) -> Result<(), Error> {
-        lock::reset(&mut self.redis, &self.config.name).map_err(|error| self.blame("reset", error))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
-        lock::status(&mut self.redis, &self.config.name).map_err(|error| self.blame("look at", error))
+        let (budget, name) = (self.patience(), self.lease.options.name.clone());
+        let record = self.record_key().map(<[u8]>::to_vec);
+        match lock::status(&mut self.client.with(budget), &name, record.as_deref()) {
+            Ok(status) => Ok(self.redacted(status)),
+            Err(error) => Err(self.error("look at", &error)),
+        }
+    }
+
+    fn list(&mut self) -> Result<Listing, Error> {
+        let (budget, prefix) = (self.patience(), self.prefix.clone());
+        let found = lock::list(&mut self.client.with(budget), &prefix).map_err(|error| self.error("list", &error))?;
+        let redacted = |entry: lock::Entry| lock::Entry { status: self.redacted(entry.status), ..entry };
+        let note = found.is_of_one_node.then_some("these are the jobs of one node of a cluster");
+        Ok(Listing { entries: found.entries.into_iter().map(redacted).collect(), note })
+    }
+
+    fn reset(&mut self) -> Result<bool, Error> {
+        let (budget, name) = (self.patience(), self.lease.options.name.clone());
+        lock::reset(&mut self.client.with(budget), &name).map_err(|error| self.error("reset", &error))
+    }
+
+    fn tells_overdue(&mut self) -> bool {
+        let Some(key) = lock::of_overdue(&self.prefix, &self.lease.options.name) else { return true };
+        let budget = self.patience();
+        lock::overdue_is_ours(&mut self.client.with(budget), &key).unwrap_or(false)
+    }
+}
+
+impl Held for RedisLock<'_> {
+    fn lasts(&self) -> bool {
+        self.store.lease.lasts(Instant::now())
+    }
+
+    fn grant(&self) -> Grant<'_> {
+        let Lease { token, fence, options, .. } = &self.store.lease;
+        let binding = if options.lease.is_some() { Binding::DieWithParent } else { Binding::None };
+        Grant { token: token.as_bytes(), fence: *fence, binding }
+    }
+
+    fn loss(&self) -> Line {
+        let lease = &self.store.lease;
+        let failure = || self.failure.clone().unwrap_or_else(|| "golock stood still for too long".into());
+        let over = || if lease.is_final || lease.hold_end.has_passed() { "RELEASE is over".into() } else { failure() };
+        self.loss.clone().unwrap_or_else(over)
+    }
+
+    fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
+        let (lost, loss) = (exit == ExitReason::Stopped(StopReason::LockLost), self.loss());
+        let store = &mut self.store;
+        // What arrived before was meant for the job.
+        store.interrupts.forget_all();
+        let budget = if lost {
+            // It may be ours all the same, and the record is to say how the run ended.
+            Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) }
+        } else {
+            store.client.insistence(Instant::NEVER)
+        };
+        let margin = store.client.timeout();
+        let released = lock::release(&mut store.client.with(budget), &store.lease, margin, &end_of(exit));
+        store.client.close();
+        let name = Escaped(&store.lease.options.name);
+        let (record, outcome) = match released {
+            Ok(release) => (release.record, Ok(release.lock)),
+            Err(error) => (None, Err(words!("{}", error) )),
+        };
+        let parsed = record.as_deref().and_then(Record::parse);
+        if let Some(words) = record.filter(|text| parsed.is_none() && !text.is_empty()) {
+            let words = store.client.redacted(&words);
+            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&words)));
+        }
+        let (trouble, note) = match outcome {
+            _ if lost => (Some(words!("the lock {} was lost: {}", name, loss)), Line::default()),
+            Ok(Released::Free) => (None, "released the lock".into()),
+            Ok(Released::InGrace(left)) => (None, words!("released the lock, with {} of grace left", Span(left))),
+            Ok(Released::Lost) => {
+                (Some(words!("the lock {} was lost before the command ended", name)), Line::default())
+            }
+            Ok(Released::LeftToExpire) => {
+                let words = "left the lock to expire: it cannot be released safely without EVAL";
+                (None, words.into())
+            }
+            Err(why) => (Some(store.not_released(&why)), Line::default()),
+        };
+        Ending { trouble, note, record: parsed }
+    }
+
+    fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
+        self.store.give_back(&End { result: end.into(), success: false })
     }
 }
 
 /// A lock in Redis is kept by renewing its lease.
-impl Keep for RedisStore<'_> {
-    fn due(&self) -> Moment {
-        self.lease.as_ref().map_or(Moment::NEVER, Lease::due)
+impl Renewal for RedisLock<'_> {
+    fn schedule(&self) -> Schedule {
+        let lease = &self.store.lease;
+        let renews = lease.options.lease.is_some() && !lease.is_final;
+        let renew_at = if renews { lease.renew_at } else { Instant::NEVER };
+        Schedule { renew_at, stop_at: lease.stop_at(), kill_at: lease.kill_at(), hold_end: lease.hold_end }
     }
 
-    fn stop_by(&self) -> Moment {
-        self.lease.as_ref().map_or(Moment::NEVER, Lease::stop_by)
-    }
-
-    fn gone_by(&self) -> Moment {
-        self.lease.as_ref().map_or(Moment::NEVER, Lease::gone_by)
-    }
-
-    fn act(&mut self, until: Moment) -> bool {
-        let Some(lease) = &mut self.lease else { return true };
-        self.redis.pursue(Heed::Job, 0, Some(until.min(Moment::after(lease.attempt()))));
-        let renewed = lease.renew(&mut self.redis);
-        self.redis.close();
+    fn renew(&mut self, until: Instant) -> Renewed {
+        let store = &mut self.store;
+        let until = until.min(Instant::after(store.lease.attempt()));
+        let budget = Budget {
+            wake: WakeOn::JobExit,
+            attempts: 0,
+            until,
+            begin_by: Instant::NEVER,
+            lasting: Lasting::Forbidden,
+        };
+        let renewed = store.lease.renew(&mut store.client.with(budget));
+        store.client.close();
         match renewed {
             Ok(true) => self.failure = None,
             Ok(false) => {
-                self.loss = Some(Loss::Taken);
-                return false;
+                self.loss = Some("another holds the lock".into());
+                return Renewed::Lost;
             }
-            Err(lock::Error::Exchange(net::Error::Signal)) => lease.hurry(),
+            Err(lock::Error::Exchange(net::Error::Interrupted)) => store.lease.renew_now(),
             Err(error) => {
-                self.story.tell(&Event::NotRenewed(&error));
-                self.failure = Some(error);
+                store.log.debug(text!("the lease was not renewed: {}", error));
+                self.failure = Some(words!("{}", error));
             }
         }
-        true
-    }
-
-    fn expire(&mut self) {
-        let over = self.lease.as_ref().is_some_and(Lease::is_at_its_end);
-        self.loss = Some(if over { Loss::Over } else { Loss::Expired(self.failure.take()) });
+        Renewed::Kept
     }
 }

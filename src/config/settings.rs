@@ -1,0 +1,349 @@
+//! Gathers the values of all settings from the options, the environment and the config file. The stronger source wins, in
+//! this order, also between settings that exclude each other; an empty value unsets what a weaker source says.
+
+use super::table::{IDS, IGNORED, Id, Kind, LONGEST, PREFIX, REFUSED, TABLE, likely};
+use super::{Action, file, url};
+use crate::files;
+use crate::words;
+use crate::text::{Cause, Escaped, Line};
+use lexopt::{Arg, Parser};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where cronlock looks too.
+const DEFAULT_FILE: &str = "/etc/cronlock.conf";
+
+/// The most that is read of a config file: enough for any, and little even of `/dev/zero`.
+const FILE_LIMIT: u64 = 64 * 1024;
+
+/// The options that are not settings.
+const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On this line of this file.
+    File(PathBuf, usize),
+    /// In the environment.
+    Environment,
+    /// On the command line.
+    Option,
+}
+
+impl Source {
+    /// The stronger of two has the larger one.
+    fn strength(&self) -> u8 {
+        match self {
+            Self::File(..) => 0,
+            Self::Environment => 1,
+            Self::Option => 2,
+        }
+    }
+}
+
+/// A value that was given.
+struct Given {
+    id: Id,
+    value: Vec<u8>,
+    source: Source,
+    /// Whether a URL says it.
+    by_url: bool,
+}
+
+/// The values of all settings that were given, with what else the command line says.
+#[derive(Default)]
+pub(super) struct Settings<'a> {
+    pub(super) action: Action,
+    /// The command and its arguments.
+    pub(super) command: &'a [OsString],
+    /// What VERBOSE tells of them.
+    pub(super) notes: Vec<Line>,
+    given: Vec<Given>,
+}
+
+impl<'a> Settings<'a> {
+    /// Options up to the command; nothing counts behind a call for help. Behind an error, the command is looked for all the
+    /// same, to be named.
+    pub(super) fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Line> {
+        let (mut parser, mut outcome) = (Parser::from_args(args), Ok(()));
+        while let Some(arg) = parser.next().map_err(|error| usage(&error))? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => {
+                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
+                    self.action = Action::Help { all: all.is_some_and(|word| word == "all") };
+                    return Ok(());
+                }
+                Arg::Short('V') | Arg::Long("version") => self.action = Action::Version,
+                Arg::Long("print-key") => self.action = Action::PrintKey,
+                Arg::Long("status") => self.action = Action::Status,
+                Arg::Long("list") => self.action = Action::List,
+                Arg::Long("metrics") => self.action = Action::Metrics,
+                Arg::Short('v') => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
+                Arg::Long(name) => {
+                    let (id, unknown) = option_named(name);
+                    let Some(id) = id else { return outcome.and(Err(unknown)) };
+                    if !unknown.is_empty() && outcome.is_ok() {
+                        outcome = Err(unknown);
+                    }
+                    let value = match (id.row().kind, parser.optional_value()) {
+                        (_, Some(value)) => value,
+                        (Kind::Switch, None) => "yes".into(),
+                        (_, None) => parser.value().map_err(|error| usage(&error))?,
+                    };
+                    self.put(id, value.into_vec(), Source::Option);
+                }
+                Arg::Short(_) => return outcome.and(Err(usage(&arg.unexpected()))),
+                Arg::Value(_) => {
+                    let behind = parser.raw_args().map_err(|error| usage(&error))?.as_slice().len();
+                    self.command = &args[args.len() - behind - 1..];
+                    return outcome;
+                }
+            }
+        }
+        outcome
+    }
+
+    /// What a variable of the environment says, if it is ours.
+    pub(super) fn read_variable(&mut self, name: &OsStr, value: &OsStr) -> Result<(), Line> {
+        match name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
+            Some(short) => self.offer(short, value.as_bytes().to_vec(), Source::Environment),
+            None => Ok(()),
+        }
+    }
+
+    /// The file that was named must be there; the default one need not.
+    pub(super) fn read_file(&mut self) -> Result<(), Line> {
+        let named = self.path(Id::Config);
+        let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let shown = Escaped::path(&path);
+        let text = match files::read(&path, FILE_LIMIT) {
+            Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(()),
+            read => read.map_err(|error| words!("{}: {}", shown, Cause(&error)))?,
+        };
+        let assignments = file::parse(&text).map_err(|line| {
+            words!("{}:{}: not a plain NAME=value (single quotes keep any value plain)", shown, line)
+        })?;
+        // Of two assignments the later counts, and the first that is offered.
+        for (line, name, value) in assignments.into_iter().rev() {
+            let source = Source::File(path.clone(), line);
+            match name.strip_prefix(PREFIX.as_bytes()) {
+                Some(short) => self.offer(short, value, source)?,
+                None if Id::named(name).is_some() => {
+                    let name = Escaped(name);
+                    return Err(words!("{}:{}: {}: no such setting; {}{}?", shown, line, name, PREFIX, name));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a value that counts less than those taken so far.
+    fn offer(&mut self, short: &[u8], value: Vec<u8>, source: Source) -> Result<(), Line> {
+        if let Some(id) = Id::named(short) {
+            if self.slot(id).is_none() {
+                self.put(id, value, source);
+            }
+            return Ok(());
+        }
+        let place = named(&source, &[PREFIX.as_bytes(), short].concat());
+        let refused = |(name, said, _): &&(&str, &str, &str)| {
+            short == name.as_bytes() && !value.is_empty() && (said.is_empty() || value == said.as_bytes())
+        };
+        if let Some((.., why)) = REFUSED.iter().find(refused) {
+            return Err(words!("{}: {}", place, *why));
+        }
+        let is_like = |name: &&str| match name.strip_suffix('*') {
+            Some(start) => short.starts_with(start.as_bytes()),
+            None => short == name.as_bytes(),
+        };
+        if IGNORED.iter().any(|name| is_like(name)) {
+            self.notes.push(words!("{}: not needed, ignored", place));
+            return Ok(());
+        }
+        let meant = likely(&String::from_utf8_lossy(short), TABLE.iter().map(|row| row.name));
+        Err(match meant {
+            Some(name) => words!("{}: no such setting; {}{}?", place, PREFIX, name),
+            None => words!("{}: no such setting; see golock --help all", place),
+        })
+    }
+
+    fn put(&mut self, id: Id, value: Vec<u8>, source: Source) {
+        self.given.retain(|given| given.id != id);
+        self.given.push(Given { id, value, source, by_url: false });
+    }
+
+    fn slot(&self, id: Id) -> Option<&Given> {
+        self.given.iter().find(|given| given.id == id)
+    }
+
+    /// The value that counts. An empty one is none.
+    fn value(&self, id: Id) -> Option<&Given> {
+        self.slot(id).filter(|given| !given.value.is_empty())
+    }
+
+    /// Whether a value was given.
+    pub(super) fn has(&self, id: Id) -> bool {
+        self.value(id).is_some()
+    }
+
+    /// Where it was given, as an order.
+    pub(super) fn strength(&self, id: Id) -> Option<u8> {
+        self.value(id).map(|given| given.source.strength())
+    }
+
+    /// Whether a URL says it.
+    pub(super) fn is_by_url(&self, id: Id) -> bool {
+        self.slot(id).is_some_and(|given| given.by_url)
+    }
+
+    /// The settings that were given on the command line.
+    pub(super) fn options(&self) -> impl Iterator<Item = Id> {
+        self.given.iter().filter(|given| given.source == Source::Option && !given.by_url).map(|given| given.id)
+    }
+
+    /// The setting `id` in the form in which it was given, and where.
+    pub(super) fn place(&self, id: Id) -> Line {
+        let source = self.slot(id).map_or(&Source::Environment, |given| &given.source);
+        match source {
+            Source::Option => words!("--{}", Escaped(id.row().option().as_bytes())),
+            _ => named(source, &[PREFIX.as_bytes(), id.row().name.as_bytes()].concat()),
+        }
+    }
+
+    /// Of two settings that exclude each other, the weaker one counts as not given.
+    ///
+    /// # Errors
+    /// When both are equally strong.
+    pub(super) fn exclude(&mut self, one: Id, other: Id) -> Result<(), Line> {
+        let (Some(strength), Some(others)) = (self.strength(one), self.strength(other)) else { return Ok(()) };
+        if strength == others {
+            return Err(words!("{} and {} exclude each other", self.place(one), self.place(other)));
+        }
+        let weaker = if strength > others { other } else { one };
+        self.given.retain(|given| given.id != weaker);
+        Ok(())
+    }
+
+    /// Puts what a URL says in the place of the settings that it stands for. A stronger HOST is another server, for which
+    /// nothing of the URL counts; any other stronger setting counts for this server.
+    pub(super) fn read_url(&mut self) -> Result<(), Line> {
+        let parts = [Id::Host, Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls];
+        let Some(strength) = self.strength(Id::Url) else { return Ok(()) };
+        if let Some(same) = parts.into_iter().find(|&id| self.strength(id) == Some(strength)) {
+            return Err(words!("{} and {} exclude each other", self.place(Id::Url), self.place(same)));
+        }
+        if self.strength(Id::Host) > Some(strength) {
+            self.given.retain(|given| given.id != Id::Url);
+            return Ok(());
+        }
+        self.given.retain(|given| !parts.contains(&given.id) || given.source.strength() > strength);
+        let Some(Given { value, source, .. }) = self.value(Id::Url) else { return Ok(()) };
+        let (said, source) = (url::parse(value).map_err(|why| self.invalid(Id::Url, why))?, source.clone());
+        for (id, value) in said {
+            if self.slot(id).is_none() {
+                self.given.push(Given { id, value, source: source.clone(), by_url: true });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at all numbers, times and switches.
+    ///
+    /// # Errors
+    /// When one does not parse; the words name the setting and the value.
+    pub(super) fn check_numbers(&self) -> Result<(), Line> {
+        for &id in IDS {
+            if self.value(id).is_some_and(|given| id.row().number(&given.value).is_none()) {
+                return Err(self.invalid(id, match id.row().kind {
+                    Kind::Switch => "neither yes nor no",
+                    Kind::Number(..) => "not a number",
+                    _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// That the value given for `id` is `why`; it is shown unless it is a secret.
+    pub(super) fn invalid(&self, id: Id, why: &'static str) -> Line {
+        let value = self.slot(id).map_or(&b""[..], |given| &given.value);
+        let what: Line = match id.row().kind {
+            Kind::Secret => words!("{}: {}", self.place(id), why),
+            _ => words!("{}: {} is {}", self.place(id), Escaped(value), why),
+        };
+        match id.row().kind {
+            Kind::Number(least, most) => words!("{} from {} to {}", what, least, most),
+            Kind::Time(least) => words!("{} from {} s to {} days", what, least, LONGEST / 86400),
+            _ => what,
+        }
+    }
+
+    fn number_of(&self, id: Id) -> u64 {
+        let text = self.value(id).map_or(id.row().default.as_bytes(), |given| &given.value);
+        id.row().number(text).unwrap_or_default()
+    }
+
+    /// The number; the table keeps it within `T`.
+    pub(super) fn number<T: TryFrom<u64> + Default>(&self, id: Id) -> T {
+        self.number_of(id).try_into().unwrap_or_default()
+    }
+
+    pub(super) fn seconds(&self, id: Id) -> Duration {
+        Duration::from_secs(self.number_of(id))
+    }
+
+    /// A span that 0 turns off.
+    pub(super) fn optional(&self, id: Id) -> Option<Duration> {
+        Some(self.seconds(id)).filter(|span| !span.is_zero())
+    }
+
+    pub(super) fn switch(&self, id: Id) -> bool {
+        self.number_of(id) != 0
+    }
+
+    pub(super) fn bytes(&self, id: Id) -> Option<&[u8]> {
+        self.value(id).map(|given| &given.value[..])
+    }
+
+    pub(super) fn path(&self, id: Id) -> Option<PathBuf> {
+        self.bytes(id).map(|value| Path::new(OsStr::from_bytes(value)).into())
+    }
+}
+
+/// A setting of this name, and where it was given.
+fn named(source: &Source, name: &[u8]) -> Line {
+    match source {
+        Source::File(path, line) => words!("{}:{}: {}", Escaped::path(path), *line, Escaped(name)),
+        Source::Environment | Source::Option => words!("{}", Escaped(name)),
+    }
+}
+
+/// The setting of the option `name`. If there is none, the likely one, whose value is then to be read, and what is wrong.
+fn option_named(name: &str) -> (Option<Id>, Line) {
+    let known = Id::of_option(name.as_bytes());
+    if known.is_some() {
+        return (known, Line::default());
+    }
+    let options: Vec<_> = TABLE.iter().map(|row| row.option()).collect();
+    let meant = likely(name, options.iter().map(String::as_str).chain(OTHERS));
+    let words = match meant {
+        Some(option) => words!("--{}: no such option; --{}?", Escaped(name.as_bytes()), Escaped(option.as_bytes())),
+        None => return (None, words!("--{}: no such option; see golock --help", Escaped(name.as_bytes()))),
+    };
+    (meant.and_then(|option| Id::of_option(option.as_bytes())), words.into())
+}
+
+/// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.
+fn usage(error: &lexopt::Error) -> Line {
+    let (option, why) = match error {
+        lexopt::Error::MissingValue { option: Some(option) } => (option.as_str(), "its value is missing"),
+        lexopt::Error::UnexpectedValue { option, .. } => (option.as_str(), "it takes no value"),
+        lexopt::Error::UnexpectedOption(option) => (option.as_str(), "no such option"),
+        _ => ("the options", "not understood"),
+    };
+    words!("{}: {}; see golock --help", Escaped(option.as_bytes()), why)
+}

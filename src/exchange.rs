@@ -1,0 +1,75 @@
+//! The port between the lock and the network: somebody who asks Redis, and the clocks beside him.
+
+use crate::clock::{Instant, unix_milliseconds};
+use crate::resp::{Reply, Request};
+
+/// Whether an exchange may be sent again when its reply was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Repeat {
+    /// Until it is answered: doing it twice has the outcome of doing it once.
+    Always,
+    /// Never: between two times somebody else may have come to hold the lock.
+    Never,
+}
+
+/// One attempt at an exchange, for whoever builds its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// When it is sent.
+    pub at: Instant,
+    /// Whether an earlier attempt may have been carried out.
+    pub again: bool,
+}
+
+/// The replies to one exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Answer {
+    /// As many as commands were sent: none, if by then there was nothing to send.
+    pub replies: Vec<Reply>,
+    /// When what was answered was sent.
+    pub asked: Instant,
+    /// Whether the commands may have been carried out more than once.
+    pub repeated: bool,
+}
+
+/// An exchange that came to nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unanswered<E> {
+    /// Why.
+    pub error: E,
+    /// Whether one of its attempts may have been carried out all the same.
+    pub may_be_done: bool,
+}
+
+/// Makes the request of one attempt. It is called anew for each, because what depends on time is different then. A request
+/// without commands is not sent.
+pub type Build<'a> = &'a dyn Fn(Sending, &mut Request);
+
+/// Something that answers like Redis.
+pub trait Exchange {
+    /// Why there is no answer.
+    type Error;
+
+    /// Sends what `build` makes, in one write, and gives back its replies.
+    ///
+    /// # Errors
+    /// When there is no answer, or none in time.
+    fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered<Self::Error>>;
+
+    /// The present.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// The Unix second by the wall clock of this host, which may be wrong.
+    fn unix_second(&self) -> u64 {
+        unix_milliseconds() / 1000
+    }
+}
+
+impl Answer {
+    /// The only reply to a command sent alone.
+    pub fn only(self) -> Option<Reply> {
+        self.replies.into_iter().next()
+    }
+}

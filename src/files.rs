@@ -1,0 +1,76 @@
+//! Files that the settings name: read up to a limit, and read again when they are needed.
+
+use rustix::fs::OFlags;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The content of the file at `path`, of any kind: a pipe is read to its end.
+///
+/// # Errors
+/// Also when it has more than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_whole(File::open(path)?, limit)
+}
+
+fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut content)?;
+    if u64::try_from(read).is_ok_and(|read| read <= limit) { Ok(content) } else { Err(ErrorKind::FileTooLarge.into()) }
+}
+
+/// A file that may be replaced while golock runs, such as a password or a certificate.
+#[derive(Debug)]
+pub struct Fresh {
+    path: PathBuf,
+    limit: u64,
+    content: Vec<u8>,
+}
+
+impl Fresh {
+    /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
+    /// read; so it comes before signals are caught.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too long, or empty.
+    pub fn read(path: PathBuf, limit: u64) -> io::Result<Self> {
+        let content = read(&path, limit)?;
+        if content.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(Self { path, limit, content }) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was read last.
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// What it holds now, if that can be read without waiting, is not empty, and differs from what was read last.
+    pub fn changed(&self) -> Option<Vec<u8>> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.path).ok()?;
+        file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        read_whole(file, self.limit).ok().filter(|content| !content.is_empty() && *content != self.content)
+    }
+
+    /// The same file as it is now.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let content = self.changed().unwrap_or_else(|| self.content.clone());
+        Self { path: self.path.clone(), limit: self.limit, content }
+    }
+
+    /// From now on this is what was read last.
+    pub fn keep(&mut self, content: Vec<u8>) {
+        self.content = content;
+    }
+}
+
+/// Whether everybody on this host can read the file at `path`.
+pub fn is_world_readable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
+}

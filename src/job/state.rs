@@ -1,0 +1,146 @@
+//! Supervision as a table: what happens to a job, and what follows. DESIGN.md shows the same table.
+
+/// How it stands with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It was stopped, by Ctrl-Z or any other signal that stops.
+    Stopped,
+    /// It was told to end, because its time is up.
+    Stopping,
+    /// It was told to end, or killed, because its lock is lost.
+    Lost,
+    /// It has ended after it was told to, but processes of its group have not.
+    Leaderless,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A signal has come that would end golock, and is forwarded.
+    Signal,
+    /// SIGUSR1 or SIGUSR2 has come.
+    UserSignal,
+    /// golock is to stop (SIGTSTP; or SIGTTIN in the background).
+    Suspend,
+    /// Another process of golock's group wants the terminal that the job has.
+    Share,
+    /// The job was stopped.
+    JobStopped,
+    /// The job was stopped because it wants the terminal, which golock may give.
+    JobWantsTerminal,
+    /// The job has ended, and with it its group, as far as that is to be waited for.
+    JobEnded,
+    /// The job has ended, and others of its group have not.
+    LeaderEnded,
+    /// TIMEOUT is reached.
+    Timeout,
+    /// The time to end is over.
+    KillDue,
+    /// The lock is to be renewed.
+    RenewalDue,
+    /// A renewal has found the lock to be another's.
+    RenewalFailed,
+    /// The lock was not renewed in time.
+    LeaseOver,
+    /// golock was continued, after it was stopped or for the sake of the job.
+    Continued,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Forward the signal.
+    Forward,
+    /// Forward the signal and wake the job, so that the signal reaches it.
+    ForwardAndWake,
+    /// Stop the job.
+    StopJob,
+    /// Take the terminal back and stop ourselves.
+    StopOurselves,
+    /// Take the terminal back, for the others of our group.
+    Share,
+    /// Give the job the terminal, and wake it.
+    GiveTerminal,
+    /// Look at the lock, then give the job the terminal and wake it.
+    Resume,
+    /// Wake the job, so that it can end.
+    Wake,
+    /// SIGTERM, and SIGKILL after `KILL_AFTER`.
+    Terminate,
+    /// The same, as soon as the lock wants it.
+    Lose,
+    /// SIGKILL.
+    Kill,
+    /// Renew the lock.
+    Renew,
+    /// Wait for the rest of the group.
+    Gather,
+    /// The job is over.
+    Finish,
+}
+
+/// All states.
+pub(super) const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
+
+/// All events.
+pub(super) const EVENTS: [Event; 14] = [
+    Event::Signal,
+    Event::UserSignal,
+    Event::Suspend,
+    Event::Share,
+    Event::JobStopped,
+    Event::JobWantsTerminal,
+    Event::JobEnded,
+    Event::LeaderEnded,
+    Event::Timeout,
+    Event::KillDue,
+    Event::RenewalDue,
+    Event::RenewalFailed,
+    Event::LeaseOver,
+    Event::Continued,
+];
+
+impl State {
+    /// What follows from `event`, and how it stands then.
+    pub fn on(self, event: Event) -> (Self, Action) {
+        use Action::{
+            Finish, Forward, ForwardAndWake, Gather, GiveTerminal, Kill, Lose, Nothing, Renew, Resume, Share, StopJob, StopOurselves,
+            Terminate, Wake,
+        };
+        use State::{Leaderless, Lost, Running, Stopped, Stopping};
+        match (event, self) {
+            (Event::Signal, Running | Stopped) => (Running, ForwardAndWake),
+            (Event::Signal, state) => (state, ForwardAndWake),
+            (Event::UserSignal, state) => (state, Forward),
+            (Event::Suspend, Running) => (Running, StopJob),
+            (Event::Suspend, Stopped) => (Stopped, StopOurselves),
+            (Event::Suspend, state) => (state, Nothing),
+            (Event::Share, state) => (state, Share),
+            (Event::JobStopped, Running | Stopped) => (Stopped, StopOurselves),
+            (Event::JobStopped, Leaderless) => (Leaderless, Nothing),
+            (Event::JobStopped, state) => (state, Wake),
+            (Event::JobWantsTerminal, Running | Stopped) => (Running, GiveTerminal),
+            (Event::JobWantsTerminal, state) => (state, GiveTerminal),
+            (Event::JobEnded, state) => (state, Finish),
+            (Event::LeaderEnded, Running | Stopped) => (self, Finish),
+            (Event::LeaderEnded, _) => (Leaderless, Gather),
+            (Event::Timeout, Running | Stopped) => (Stopping, Terminate),
+            (Event::Timeout, state) => (state, Nothing),
+            (Event::KillDue, Running | Stopped) => (self, Nothing),
+            (Event::KillDue, state) => (state, Kill),
+            (Event::RenewalDue, Lost) => (Lost, Nothing),
+            (Event::RenewalDue, state) => (state, Renew),
+            (Event::RenewalFailed | Event::LeaseOver, Leaderless) => (Leaderless, Lose),
+            (Event::RenewalFailed | Event::LeaseOver, Lost) => (Lost, Nothing),
+            (Event::RenewalFailed | Event::LeaseOver, _) => (Lost, Lose),
+            (Event::Continued, Running) => (Running, GiveTerminal),
+            (Event::Continued, Stopped) => (Running, Resume),
+            (Event::Continued, Stopping | Lost) => (self, Wake),
+            (Event::Continued, Leaderless) => (Leaderless, Nothing),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Starting other programs, by `posix_spawn(3)`, which needs no unsafe code. `std::process::Command` does the same, but a
+//! tenth of golock would be what golock has no use for.
+
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd;
+use rustix::process::Pid;
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// This program, even if its file was replaced meanwhile.
+pub const SELF: &str = "/proc/self/exe";
+
+/// `ENOEXEC` of execve(2): not in a format that the kernel runs.
+pub const ENOEXEC: i32 = 8;
+
+/// `ENOENT` of execve(2): no such file.
+const ENOENT: i32 = 2;
+
+/// Whether `error` is that of a system where golock cannot start itself: without a /proc, or in an emulator that the
+/// kernel does not know.
+pub fn is_no_self(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC))
+}
+
+/// The variables of an environment.
+pub type Variables = [(OsString, OsString)];
+
+/// A list of strings as execve(2) takes it, in one allocation.
+#[derive(Clone, Default)]
+pub struct CStrings {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl CStrings {
+    /// The words of a command line.
+    pub fn words<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut list = Self::default();
+        words.into_iter().for_each(|word| list.push(&[word]));
+        list
+    }
+
+    /// `variables` as `NAME=value`, with those of `changed` in the place of what has the same name, or without, where a
+    /// value is empty.
+    pub fn environment(variables: &Variables, changed: &[(&str, &[u8])]) -> Self {
+        let kept = || variables.iter().filter(|(name, _)| changed.iter().all(|(other, _)| name != *other));
+        let added = || changed.iter().filter(|(_, value)| !value.is_empty());
+        let length = kept().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>()
+            + added().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        // A buffer that grows would ask the kernel for a new one at nearly each step.
+        let mut list = Self { bytes: Vec::with_capacity(length), count: 0 };
+        kept().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        added().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value]));
+        list
+    }
+
+    /// Appends the string that `parts` make.
+    fn push(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.bytes.push(0);
+        self.count += 1;
+    }
+
+    /// The strings. A NUL inside of one is an error, because it would make two of it.
+    fn list(&self) -> io::Result<Vec<&CStr>> {
+        let mut list = Vec::with_capacity(self.count);
+        let each = self.bytes.split_inclusive(|&byte| byte == 0);
+        list.extend(each.filter_map(|string| CStr::from_bytes_with_nul(string).ok()));
+        if list.len() == self.count { Ok(list) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+}
+
+/// A process to be started.
+pub struct Spawn<'a> {
+    /// Its file.
+    pub program: &'a Path,
+    /// Its command line, the program's name included.
+    pub words: &'a CStrings,
+    /// Its environment.
+    pub environment: &'a CStrings,
+    /// Its standard output, if that is not ours.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// A descriptor that it gets, besides those that golock itself inherited.
+    pub inherited: Option<BorrowedFd<'a>>,
+    /// Whether it leads a process group of its own.
+    pub leads: bool,
+}
+
+impl Spawn<'_> {
+    /// Starts it. No signal is blocked in it, and SIGPIPE, which std ignores, has its default effect; what golock
+    /// inherited as ignored stays ignored.
+    ///
+    /// # Errors
+    /// When the system refuses; nothing runs then.
+    pub fn start(&self) -> io::Result<Pid> {
+        let mut files = PosixSpawnFileActions::init()?;
+        if let Some(stdout) = self.stdout {
+            files.add_dup2(stdout.as_raw_fd(), 1)?;
+        }
+        if let Some(inherited) = self.inherited {
+            // Onto itself it clears close-on-exec, in the child alone.
+            files.add_dup2(inherited.as_raw_fd(), inherited.as_raw_fd())?;
+        }
+        let mut attributes = PosixSpawnAttr::init()?;
+        attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        attributes.set_pgroup(unistd::Pid::from_raw(0))?;
+        let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
+        let group = PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
+        attributes.set_flags(if self.leads { flags | group } else { flags })?;
+        let (words, environment) = (self.words.list()?, self.environment.list()?);
+        let child = posix_spawn(self.program, &files, &attributes, &words, &environment)?;
+        Pid::from_raw(child.as_raw()).ok_or_else(|| io::ErrorKind::Other.into())
+    }
+}
+
+impl CStrings {
+    /// Becomes `program`, with this command line and our environment. Returns only when that failed.
+    pub fn exec(&self, program: &Path) -> io::Error {
+        let file = std::ffi::CString::new(program.as_os_str().as_bytes());
+        let done = file.map_err(io::Error::from).and_then(|file| Ok(unistd::execv(&file, &self.list()?)));
+        done.map_or_else(|error| error, |Err(errno)| errno.into())
+    }
+}

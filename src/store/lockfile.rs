@@ -1,0 +1,159 @@
+//! The file of a local lock: the kernel's lock on it says who holds it, and what it holds says until when it stays taken
+//! all the same, and who ran under it.
+
+use crate::clock::unix_milliseconds;
+use crate::lock::Record;
+use rustix::fs::OFlags;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The most that the file of a lock holds.
+const LIMIT: u64 = 4096;
+
+/// What a lock's file says: two lines, of which the first is `GRACE-END GRACE TOKEN RECORD-END`, in milliseconds since 1970
+/// but for the grace's length, and the second the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// When the grace ends, and how long it is: a clock that was set back by more than that ends it.
+    pub(super) grace: (u64, u64),
+    /// Whose lock it is.
+    pub(super) token: Vec<u8>,
+    /// Until when the file is kept for its record's sake.
+    pub(super) kept_until: u64,
+    /// The last run.
+    pub(super) record: Option<Record>,
+}
+
+impl Content {
+    /// Reads `text`; `None` if it is not that of a lock's file. A crash leaves any part of one, or zeros instead.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let (first, rest) = text.split_at(text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len()));
+        let ours = |byte: &u8| matches!(byte, b'0'..=b'9' | b' ' | 0);
+        if !first.iter().all(ours) || text.len() > usize::try_from(LIMIT).unwrap_or(usize::MAX) {
+            return None;
+        }
+        // Without its end, a line may be part of another one.
+        let words = first.split(|&byte| byte == b' ').filter(|_| !rest.is_empty());
+        let mut words = words.map(|word| std::str::from_utf8(word).unwrap_or_default());
+        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let grace = (number(), number());
+        let token = words.next().unwrap_or_default().as_bytes().to_vec();
+        let kept_until = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let record = rest.get(1..).and_then(|rest| rest.strip_suffix(b"\n")).and_then(Record::parse);
+        Some(Self { grace, token, kept_until, record })
+    }
+
+    pub(super) fn text(&self) -> Vec<u8> {
+        let (until, length) = self.grace;
+        let record = self.record.as_ref().map(Record::line).unwrap_or_default();
+        let first = [until.to_string().as_bytes(), length.to_string().as_bytes(), &self.token].join(&b' ');
+        [&first[..], b" ", self.kept_until.to_string().as_bytes(), b"\n", &record, b"\n"].concat()
+    }
+
+    /// The milliseconds that are left of the grace.
+    pub(super) fn grace_left(&self) -> Option<u64> {
+        let (until, length) = self.grace;
+        until.checked_sub(unix_milliseconds()).filter(|left| *left > 0 && *left <= length)
+    }
+
+    /// Whether the file is still needed.
+    pub(super) fn is_needed(&self) -> bool {
+        self.grace_left().is_some() || self.kept_until > unix_milliseconds()
+    }
+}
+
+/// Opens the file at `path`. That never waits, and follows no symbolic link. `None` if it is not a plain file.
+pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(create).create(create).mode(0o600).custom_flags(flags).open(path)?;
+    let is_file = file.metadata().is_ok_and(|found| found.is_file());
+    Ok(Some(file).filter(|_| is_file))
+}
+
+/// What `file` says; `None` if it is not a lock's.
+pub(super) fn read(file: &File) -> io::Result<Option<Content>> {
+    let mut text = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut text)?;
+    Ok(Content::parse(&text))
+}
+
+/// Writes `content` over what `file` says: a crash in between leaves the new first line, or the old one.
+pub(super) fn write(file: &File, content: &Content) -> io::Result<()> {
+    let text = content.text();
+    file.write_all_at(&text, 0)?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
+}
+
+/// Whether `file` is the one that stands at `path`. A reset may have deleted it, and another may hold the next one.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
+}
+
+/// Deletes the file at `path`, which was opened as `file` and locked by us, if it is not needed any more.
+pub(super) fn delete_unneeded(file: &File, path: &Path, content: &Content) {
+    if !content.is_needed() && is_at(file, path) {
+        // If it stays, the next sweep may have more luck.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Deletes what is past of the files in `folder`, of which it looks at `most`.
+pub(super) fn sweep(folder: &Path, most: usize) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(most) {
+        let path = entry.path();
+        // Whoever else has it open looks whether it still stands there when he has locked it.
+        if let Ok(Some(file)) = open(&path, false)
+            && file.try_lock().is_ok()
+            && let Ok(Some(content)) = read(&file)
+        {
+            delete_unneeded(&file, &path, &content);
+        }
+    }
+}
+
+/// Whether `error` says that there is no such file.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(grace: (u64, u64)) -> Content {
+        Content { grace, token: b"1234567890123456789".to_vec(), kept_until: 7, record: None }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let run = crate::lock::Run { host: b"h".to_vec(), pid: 1, program: b"p q".to_vec() };
+        let record = Some(Record::begin(None, &run, 1000));
+        for written in [content((1, 2)), Content { record, ..content((0, 0)) }] {
+            assert_eq!(Content::parse(&written.text()), Some(written));
+        }
+    }
+
+    #[test]
+    fn the_grace_ends_also_when_the_clock_is_set_back() {
+        let now = unix_milliseconds();
+        assert!(content((now + 30_000, 40_000)).grace_left().is_some());
+        for over in [(now + 50_000, 40_000), (now - 1, 40_000)] {
+            assert_eq!(content(over).grace_left(), None);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_lock_are_free_and_anything_else_is_not_a_lock() {
+        for part in ["", "1", "4102444800000", "4102444800000 41024448", "\0\0\0\0", " \n", "1 2 3 4\nfence=1 ho"] {
+            let content = Content::parse(part.as_bytes()).expect(part);
+            assert_eq!((content.grace_left(), content.record), (None, None), "{part}");
+        }
+        for foreign in ["x", "1 x\n", "-1 1\n", "{}", &"1".repeat(5000)] {
+            assert_eq!(Content::parse(foreign.as_bytes()), None, "{foreign}");
+        }
+    }
+}

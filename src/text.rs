@@ -1,0 +1,262 @@
+//! Text for people, in one line each. Bytes from outside enter it through [`Escaped`] alone: [`text!`] takes nothing
+//! that is not [`Shown`], and neither bytes nor strings that were made at run time are.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Display, Formatter, Write};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// The most bytes that are shown of a text from outside.
+const LIMIT: usize = 300;
+
+/// The sink for lines that only VERBOSE shows: all that lower floors know of reporting.
+pub trait Log {
+    /// Shows `text`, if it is wanted.
+    fn debug(&self, text: Text<'_>);
+}
+
+/// What may stand in a text as it is: it holds no control character and no secret.
+pub trait Shown: Display {}
+
+/// A text that only [`text!`] makes.
+#[derive(Clone, Copy)]
+pub struct Text<'a>(fmt::Arguments<'a>);
+
+/// A text that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(String);
+
+/// Bytes from outside, made fit for one line of a terminal or a mail: printable ASCII, at most 300 bytes of it.
+#[derive(Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+/// Why a system call failed, in the system's words without their number.
+pub struct Cause<'a>(pub &'a io::Error);
+
+/// A span as people say it: `45 s`, `3 h 12 min`, `3 d 2 h`.
+pub struct Span(pub Duration);
+
+/// A time in milliseconds since 1970, as RFC 3339 writes it in UTC, to the second.
+pub struct Utc(pub u64);
+
+/// Bytes that nothing shows.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+/// Makes a [`Text`]: as `format_args!`, but of values that are [`Shown`], and without names inside the braces.
+#[macro_export]
+macro_rules! text {
+    ($format:literal $(, $value:expr)* $(,)?) => {
+        // `concat!` keeps names inside the braces from compiling: they would not be looked at.
+        $crate::text::Text::new(format_args!(concat!($format) $(, $crate::text::shown(&$value))*))
+    };
+}
+
+/// Makes a [`Line`], as [`text!`] makes a text.
+#[macro_export]
+macro_rules! words {
+    ($($part:tt)*) => { $crate::text::Line::from($crate::text!($($part)*)) };
+}
+
+/// `value` itself; it compiles only for what may be shown.
+pub fn shown<T: Shown + ?Sized>(value: &T) -> &T {
+    value
+}
+
+impl<'a> Text<'a> {
+    /// For [`text!`].
+    pub fn new(arguments: fmt::Arguments<'a>) -> Self {
+        Self(arguments)
+    }
+}
+
+impl From<Text<'_>> for Line {
+    fn from(text: Text<'_>) -> Self {
+        Self(text.0.to_string())
+    }
+}
+
+impl From<&'static str> for Line {
+    fn from(text: &'static str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Line {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Escaped<'a> {
+    /// A path.
+    pub fn path(path: &'a Path) -> Self {
+        Self::os(path.as_os_str())
+    }
+
+    /// A word of the system's.
+    pub fn os(word: &'a OsStr) -> Self {
+        Self(word.as_bytes())
+    }
+}
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("\"\"");
+        }
+        let mut left = LIMIT;
+        for &byte in self.0 {
+            let plain = matches!(byte, b' '..=b'~');
+            let width = if plain { 1 } else { byte.escape_ascii().len() };
+            let Some(rest) = left.checked_sub(width) else { return f.write_str("...") };
+            left = rest;
+            // A quote or a backslash of a readable text stays as it is.
+            if plain { f.write_char(char::from(byte))? } else { write!(f, "{}", byte.escape_ascii())? }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Cause<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let words = text.split_once(" (os error ").map_or(&*text, |(words, _)| words);
+        Escaped(words.as_bytes()).fmt(f)
+    }
+}
+
+impl Display for Span {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+        match () {
+            () if minutes == 0 => write!(f, "{seconds} s"),
+            () if hours == 0 => write!(f, "{minutes} min {} s", seconds % 60),
+            () if days == 0 => write!(f, "{hours} h {} min", minutes % 60),
+            () => write!(f, "{days} d {} h", hours % 24),
+        }
+    }
+}
+
+impl Display for Utc {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        let (year, month, day) = date(seconds / 86400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of the day that is so many after 1970-01-01, in the Gregorian calendar. Its cycle of 400 years is
+/// taken to begin on a 1 March, so that the day that leap years add is the last of a year.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (cycle, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (year, month, day) = (cycle * 400 + year, month, day - (153 * month + 2) / 5 + 1);
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+}
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_fmt(self.0)
+    }
+}
+
+impl Display for Line {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Undoes percent-encoding (RFC 3986, section 2.1); `None` for a `%` without two hex digits behind it.
+pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((&first, tail)) = rest.split_first() {
+        let (byte, behind) = match (first, tail) {
+            (b'%', [high, low, behind @ ..]) => (hex(*high)? << 4 | hex(*low)?, behind),
+            (b'%', _) => return None,
+            _ => (first, tail),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    Some(bytes)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+macro_rules! are_shown {
+    ($($kind:ty),*) => { $(impl Shown for $kind {})* };
+}
+are_shown!(&'static str, u8, u16, u32, u64, usize, i32, SocketAddr, Text<'_>, Line, Escaped<'_>, Cause<'_>, Span, Utc);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_is_one_short_printable_line() {
+        let shown = |bytes: &[u8]| Escaped(bytes).to_string();
+        assert_eq!(shown(b"a \"b\" \\ c"), "a \"b\" \\ c");
+        assert_eq!(shown(b"\x1b[2J\r\n\xff"), "\\x1b[2J\\r\\n\\xff");
+        assert_eq!(shown(b""), "\"\"");
+        assert_eq!(shown(&[b'x'; 300]), "x".repeat(300));
+        assert_eq!(shown(&[b'x'; 301]), "x".repeat(300) + "...");
+        assert_eq!(shown(&[0; 100]), "\\x00".repeat(75) + "...");
+    }
+
+    #[test]
+    fn the_systems_words_have_no_number() {
+        let refused = io::Error::from_raw_os_error(111);
+        assert_eq!(text!("{}", Cause(&refused)).to_string(), "Connection refused");
+        assert_eq!(Cause(&io::Error::other("a\nb")).to_string(), "a\\nb");
+    }
+
+    #[test]
+    fn spans_and_times_are_readable() {
+        let spans = [0, 59, 60, 3599, 3600, 11_520, 86_400, 266_400];
+        let shown = spans.map(|seconds| Span(Duration::from_secs(seconds)).to_string());
+        assert_eq!(shown, ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "3 h 12 min", "1 d 0 h", "3 d 2 h"]);
+        // date -u -d @1709164799 +%FT%TZ, and so on
+        for (second, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_799, "2024-02-28T23:59:59Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Utc(second * 1000 + 999).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_or_refused() {
+        let decoded = |text: &str| percent_decoded(text.as_bytes());
+        assert_eq!(decoded("p%40ss%3a%25%Ff"), Some(b"p@ss:%\xff".to_vec()));
+        for broken in ["%", "%4", "a%4g", "%+1", "%-1", "%%41"] {
+            assert_eq!(decoded(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Secret(b"hunter2".to_vec())), "Secret");
+    }
+}
