@@ -206,7 +206,8 @@ impl Interrupts {
     fn collect(&self) {
         while let Ok(Some(info)) = self.fd.read_signal() {
             let signal = info.ssi_signo.try_into().map_or(0, bit);
-            let ignored = if signal == set(&[Signal::CHILD]) { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
+            let ignored =
+                if signal == set(&[Signal::CHILD]) { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
             self.pending.set(self.pending.get() | (signal & !ignored));
         }
     }

@@ -5,15 +5,15 @@ use crate::config::{Backend, Config, Invocation, LockAction};
 use crate::files::is_world_readable;
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{self, ExecError, ExitReason, StopReason, Supervisor, Terminal};
-use crate::lock::{self, LockOptions, Look, Recording, Run, Status};
+use crate::lock::{self, LockOptions, Recording, Run, Status};
 use crate::net::{self, Client, Credentials, Password, TlsMode};
 use crate::outcome::Outcome;
 use crate::process::{CStrings, Variables};
 use crate::report::{self, Report, base_name};
 use crate::store::{Attempt, Error, Held, LocalStore, LockStore, RedisStore, Why};
 use crate::text;
-use crate::words;
 use crate::text::{Cause, Escaped, Line, Log};
+use crate::words;
 use rustix::process::{Pid, Signal};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -184,15 +184,10 @@ fn open<'a>(
     env: &'a Variables,
     log: &'a dyn Log,
 ) -> Result<Box<dyn LockStore<'a> + 'a>, Refusal> {
-    let look = match config.max_age {
-        _ if config.verbose => Look::Everything,
-        Some(_) => Look::Record,
-        None => Look::No,
-    };
     match (&config.backend, credentials) {
         (Backend::Redis(server), Some(credentials)) => {
             let client = Client::new(server.clone(), credentials, interrupts, env, log);
-            Ok(Box::new(RedisStore::new(client, options, &config.prefix, look, interrupts, log)))
+            Ok(Box::new(RedisStore::new(client, config, options, interrupts, log)))
         }
         (Backend::Redis(_), None) => Err(failed("the credentials were not read".into())),
         (Backend::Local(folder), _) => {
@@ -422,7 +417,8 @@ impl Job<'_> {
 /// What a command that is not found may have been meant to be.
 fn hint(program: &[u8]) -> &'static str {
     let name = program.split(|&byte| byte == b'=').next().unwrap_or_default();
-    let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_name =
+        |name: &[u8]| !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     if name.len() < program.len() && is_name(name) {
         "; for a variable write golock env NAME=VALUE COMMAND"
     } else if program.iter().any(|byte| b" \t;|&<>$`".contains(byte)) {

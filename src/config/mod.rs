@@ -17,8 +17,8 @@ use crate::job::Limits;
 use crate::lock::{KeyFormat, name};
 use crate::net::{Endpoint, Identity, Password, Server, TlsMode, TlsOptions, Trust};
 use crate::process::Variables;
-use crate::words;
 use crate::text::{Escaped, Line, Secret};
+use crate::words;
 use rustix::process::geteuid;
 use settings::Settings;
 use std::ffi::{OsStr, OsString};
@@ -210,8 +210,8 @@ fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
         return Err(needs(settings, Id::User, Id::Auth));
     }
     // In a file it may be meant for those jobs that have a TIMEOUT.
-    let is_for_this_job = settings.strength(Id::KillAfter) > Some(0) && !settings.has(Id::Timeout);
-    if is_for_this_job && settings.optional(Id::KillAfter).is_some() && settings.optional(Id::Lease).is_none() {
+    let is_for_this_job = settings.strength(Id::KillAfter) > Some(0) && settings.optional(Id::KillAfter).is_some();
+    if is_for_this_job && !settings.has(Id::Timeout) && !settings.has(Id::Lease) {
         return Err(needs(settings, Id::KillAfter, Id::Timeout));
     }
     let is_meant = settings.has(Id::Grace) && settings.strength(Id::Grace) >= settings.strength(Id::Release);

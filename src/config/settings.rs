@@ -4,8 +4,8 @@
 use super::table::{IDS, IGNORED, Id, Kind, LONGEST, PREFIX, REFUSED, TABLE, likely};
 use super::{Action, file, url};
 use crate::files;
-use crate::words;
 use crate::text::{Cause, Escaped, Line};
+use crate::words;
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -258,11 +258,14 @@ impl<'a> Settings<'a> {
     pub(super) fn check_numbers(&self) -> Result<(), Line> {
         for &id in IDS {
             if self.value(id).is_some_and(|given| id.row().number(&given.value).is_none()) {
-                return Err(self.invalid(id, match id.row().kind {
-                    Kind::Switch => "neither yes nor no",
-                    Kind::Number(..) => "not a number",
-                    _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
-                }));
+                return Err(self.invalid(
+                    id,
+                    match id.row().kind {
+                        Kind::Switch => "neither yes nor no",
+                        Kind::Number(..) => "not a number",
+                        _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
+                    },
+                ));
             }
         }
         Ok(())

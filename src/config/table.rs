@@ -217,7 +217,8 @@ fn digits(text: &[u8]) -> Option<u64> {
 /// The one of `names` that `word` is most likely to mean: it is at most two slips away, or begins with it.
 pub(super) fn likely<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let longest = if word.len() < 4 { 1 } else { 2 };
-    let near = |name: &str| if word.len() > 2 && name.starts_with(word) { 1 } else { slips(word.as_bytes(), name.as_bytes()) };
+    let near =
+        |name: &str| if word.len() > 2 && name.starts_with(word) { 1 } else { slips(word.as_bytes(), name.as_bytes()) };
     names.map(|name| (near(name), name)).filter(|(slips, _)| *slips <= longest).min().map(|(_, name)| name)
 }
 
@@ -318,7 +319,9 @@ mod tests {
     #[test]
     fn a_slip_leads_to_what_was_meant() {
         let meant = |word| likely(word, TABLE.iter().map(|row| row.name));
-        for (word, name) in [("HSOT", "HOST"), ("GRACEE", "GRACE"), ("RELESE", "RELEASE"), ("PROT", "PORT"), ("KYE", "KEY")] {
+        for (word, name) in
+            [("HSOT", "HOST"), ("GRACEE", "GRACE"), ("RELESE", "RELEASE"), ("PROT", "PORT"), ("KYE", "KEY")]
+        {
             assert_eq!(meant(word), Some(name), "{word}");
         }
         assert_eq!((meant("RECONNECT"), meant("TIME")), (Some("RECONNECT_ATTEMPTS"), Some("TIMEOUT")));

@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn all_parts_are_read() {
-        assert_eq!(said("rediss://app:p%40ss%3a%25%ff@redis.example:6380/7"), "redis.example 6380 app p@ss:%\\xff 7 yes");
+        assert_eq!(
+            said("rediss://app:p%40ss%3a%25%ff@redis.example:6380/7"),
+            "redis.example 6380 app p@ss:%\\xff 7 yes"
+        );
         assert_eq!(said("valkey://h"), "h     no");
         assert_eq!(said("valkeys://h"), "h     yes");
     }

@@ -81,7 +81,11 @@ mod tests {
         assert_eq!(find(tool, path(&[folder.path(), &first, &second])), Ok(second.join("tool")));
         assert_eq!(find(tool, path(&[folder.path(), &first])), Err(ExecError::NotExecutable));
         assert_eq!(find(tool, path(&[folder.path()])), Err(ExecError::NotFound));
-        assert_eq!(find(OsStr::new("1"), path(&[folder.path()])), Err(ExecError::NotExecutable), "a folder is no command");
+        assert_eq!(
+            find(OsStr::new("1"), path(&[folder.path()])),
+            Err(ExecError::NotExecutable),
+            "a folder is no command"
+        );
         assert_eq!(find(second.join("tool").as_os_str(), None), Ok(second.join("tool")));
         assert_eq!(find(OsStr::new(""), path(&[&second])), Err(ExecError::NotFound));
         assert!(find(OsStr::new("sh"), None).is_ok());

@@ -28,12 +28,7 @@ pub enum Binding<'a> {
 ///
 /// # Errors
 /// When the system refuses; nothing runs then.
-pub fn launch(
-    program: &Path,
-    command: &[OsString],
-    environment: &CStrings,
-    binding: Binding<'_>,
-) -> io::Result<Pid> {
+pub fn launch(program: &Path, command: &[OsString], environment: &CStrings, binding: Binding<'_>) -> io::Result<Pid> {
     let inherited = if let Binding::InheritFd(fd) = binding { Some(fd) } else { None };
     let spawn = |program: &Path, words: &CStrings| {
         Spawn { program, words, environment, stdout: None, inherited, leads: true }.start()

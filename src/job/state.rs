@@ -84,10 +84,10 @@ pub enum Action {
 }
 
 /// All states.
-pub(super) const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
+pub const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
 
 /// All events.
-pub(super) const EVENTS: [Event; 14] = [
+pub const EVENTS: [Event; 14] = [
     Event::Signal,
     Event::UserSignal,
     Event::Suspend,
@@ -108,8 +108,8 @@ impl State {
     /// What follows from `event`, and how it stands then.
     pub fn on(self, event: Event) -> (Self, Action) {
         use Action::{
-            Finish, Forward, ForwardAndWake, Gather, GiveTerminal, Kill, Lose, Nothing, Renew, Resume, Share, StopJob, StopOurselves,
-            Terminate, Wake,
+            Finish, Forward, ForwardAndWake, Gather, GiveTerminal, Kill, Lose, Nothing, Renew, Resume, Share, StopJob,
+            StopOurselves, Terminate, Wake,
         };
         use State::{Leaderless, Lost, Running, Stopped, Stopping};
         match (event, self) {

@@ -52,20 +52,26 @@ pub fn adopt_orphans(limits: Limits, leased: bool) {
 
 impl<'a> Supervisor<'a> {
     /// Of `job`, which has just been started and gets the terminal, if we have it.
-    pub fn new(
-        job: Pid,
-        mut terminal: Terminal,
-        limits: Limits,
-        interrupts: &'a Interrupts,
-        log: &'a dyn Log,
-    ) -> Self {
+    pub fn new(job: Pid, mut terminal: Terminal, limits: Limits, interrupts: &'a Interrupts, log: &'a dyn Log) -> Self {
         interrupts.watch(job);
         terminal.give(job);
         let timeout = limits.timeout.map(Instant::after);
         let (state, signal) = (State::Running, Signal::TERM);
         let (status, why, kill_at, gone_by, suspended) = (None, None, None, None, false);
         Self {
-            job, terminal, limits, interrupts, log, state, status, why, timeout, kill_at, gone_by, signal, suspended,
+            job,
+            terminal,
+            limits,
+            interrupts,
+            log,
+            state,
+            status,
+            why,
+            timeout,
+            kill_at,
+            gone_by,
+            signal,
+            suspended,
         }
     }
 
@@ -119,7 +125,8 @@ impl<'a> Supervisor<'a> {
     fn wakes_at(&self, lock: &dyn Renewal) -> Instant {
         let times = [self.timeout, self.kill_at, self.gone_by].into_iter().flatten();
         let schedule = lock.schedule();
-        let lock = if self.why == Some(StopReason::LockLost) { None } else { Some(schedule.renew_at.min(schedule.stop_at)) };
+        let lock =
+            if self.why == Some(StopReason::LockLost) { None } else { Some(schedule.renew_at.min(schedule.stop_at)) };
         times.chain(lock).min().unwrap_or(Instant::NEVER)
     }
 
@@ -197,7 +204,9 @@ impl<'a> Supervisor<'a> {
             }
             Action::Resume => self.resume(lock),
             Action::Wake => self.wake(),
-            Action::Terminate => self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER),
+            Action::Terminate => {
+                self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER)
+            }
             Action::Lose => self.lose(event, lock),
             Action::Kill => self.kill(),
             Action::Renew => return self.renew(lock),

@@ -1,4 +1,4 @@
-use super::status::{Status, of_reply, push_status};
+use super::status::{Status, with_record};
 use super::{Error, Lease, Token, Unsure};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
@@ -10,15 +10,13 @@ const ROUNDS: u32 = 5;
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;
 
-/// What else is asked about a lock in the write that asks for it.
+/// What is asked in the write that asks for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing: whoever skips needs no more.
-    No,
-    /// The record.
+    /// No more than that.
+    Lock,
+    /// Its record as well.
     Record,
-    /// The record, and when the lock expires.
-    Everything,
 }
 
 /// The outcome of asking for a lock.
@@ -45,7 +43,10 @@ pub fn acquire<X: Exchange>(redis: &mut X, lease: &mut Lease, look: Look) -> Res
         let answer = redis.exchange(Repeat::Always, &|_, request| {
             request.push(&[b"SET", &options.name, token.as_bytes(), b"NX", b"EX", seconds.as_bytes()]);
             request.push(&[b"GET", &options.name]);
-            push_status(request, &options, look);
+            if let (Look::Record, Some(record)) = (look, &options.record) {
+                request.push(&[b"GET", &record.key]);
+                request.informs = 1;
+            }
         });
         let answer =
             answer.map_err(|lost| Unsure { may_hold: lost.may_be_done, error: Error::Exchange(lost.error) })?;
@@ -54,7 +55,7 @@ pub fn acquire<X: Exchange>(redis: &mut X, lease: &mut Lease, look: Look) -> Res
         let was_set = matches!(replies.first(), Some(Reply::Status(_)));
         let judged = judge(replies, &token, redis.unix_second());
         match judged.map_err(|error| Unsure { error, may_hold: repeated || was_set })? {
-            Some(Acquired::Held(status)) => return Ok(Acquired::Held(of_reply(seen, status))),
+            Some(Acquired::Held(status)) => return Ok(Acquired::Held(with_record(status, seen))),
             Some(acquired) => return Ok(acquired),
             None => {}
         }

@@ -48,7 +48,8 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     return ARGV[1]..' '..(e or y)";
 
 /// Why a lock is not used that was got too late.
-const TOO_LATE: &str = "it was free only later than GRACE after the start, and another run may have served for this one";
+const TOO_LATE: &str =
+    "it was free only later than GRACE after the start, and another run may have served for this one";
 
 /// The longest pause between two attempts at a renewal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -157,7 +158,11 @@ impl Lease {
                 Ok(Asked::Ours(fence, note)) if self.lasts(redis.now()) => {
                     self.fence = fence;
                     self.grace_end = redis.now() + self.options.grace;
-                    return if note.is_some() { self.in_time().map(|()| Confirmed::Ours(note)) } else { Ok(Confirmed::Ours(None)) };
+                    return if note.is_some() {
+                        self.in_time().map(|()| Confirmed::Ours(note))
+                    } else {
+                        Ok(Confirmed::Ours(None))
+                    };
                 }
                 Ok(Asked::Ours(..)) => {}
                 Ok(Asked::Unsure(age)) => tick = tick.decided(age, redis.now()),
@@ -190,7 +195,8 @@ impl Lease {
     /// # Errors
     /// When it was.
     pub fn in_time<E>(&self) -> Result<(), Error<E>> {
-        let latest = self.options.tick.filter(|_| !self.options.grace.is_zero()).map(|start| start + self.options.grace);
+        let latest =
+            self.options.tick.filter(|_| !self.options.grace.is_zero()).map(|start| start + self.options.grace);
         if latest.is_some_and(|latest| latest < self.asked_at) { Err(Error::Failed(TOO_LATE)) } else { Ok(()) }
     }
 
@@ -317,4 +323,191 @@ fn judge<E>(answer: Answer, token: &[u8]) -> Result<Asked, Error<E>> {
         },
         _ => Asked::Lost(text),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Run;
+    use super::super::scripted::{Scripted, at, lease, own, own_and, refusal, script, timed};
+    use super::*;
+
+    const MARGIN: Duration = Duration::from_secs(1);
+
+    /// A lock without LEASE, of ten seconds.
+    fn plain() -> Lease {
+        let mut plain = lease(110_000, 10, None);
+        plain.asked_at = at(100_000);
+        plain
+    }
+
+    fn recorded(started: u64) -> Lease {
+        let run = Run { host: b"web 1".to_vec(), pid: 7, program: b"job".to_vec() };
+        let mut recorded = plain();
+        recorded.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_secs(60), run });
+        recorded.options.tick = Some(at(started));
+        recorded
+    }
+
+    fn confirm(lease: &mut Lease, redis: &mut Scripted) -> Result<Confirmed, Error<()>> {
+        lease.confirm(redis, None, MARGIN)
+    }
+
+    #[test]
+    fn its_times_are_fractions_of_its_length() {
+        let mut lease = lease(112_000, 1000, Some(12));
+        assert_eq!((lease.stop_at(), lease.kill_at()), (at(110_000), at(111_000)));
+        assert_eq!((lease.renew_at, lease.attempt()), (Instant::ZERO, Duration::from_secs(2)));
+        assert_eq!(lease.renew(&mut script([Some(own())])), Ok(true));
+        assert_eq!((lease.renew_at, lease.valid_until, lease.is_final), (at(104_000), at(112_000), false));
+        lease.renew_now();
+        assert_eq!(lease.renew_at, Instant::ZERO);
+        assert_eq!((plain().stop_at(), plain().kill_at()), (Instant::NEVER, Instant::NEVER));
+    }
+
+    #[test]
+    fn no_renewal_reaches_beyond_the_hold() {
+        for (hold_end, last) in [(112_001, false), (112_000, false), (111_999, true)] {
+            let (mut lease, mut redis) = (lease(112_000, 1000, Some(12)), script([Some(own())]));
+            lease.hold_end = at(hold_end);
+            assert_eq!(lease.renew(&mut redis), Ok(true));
+            assert_eq!((lease.is_final, lease.valid_until), (last, at(hold_end.min(112_000))));
+        }
+        let (mut lease, mut redis) = (lease(112_000, 1000, Some(12)), script([]));
+        lease.hold_end = at(100_000);
+        assert_eq!((lease.renew(&mut redis), redis.asked.len()), (Err(Error::Failed("RELEASE is over")), 0));
+        assert_eq!(lease.valid_until, at(112_000));
+    }
+
+    #[test]
+    fn a_renewal_counts_from_when_it_was_sent() {
+        let (mut lease, mut redis) = (lease(112_000, 1000, Some(12)), timed([(1500, Some(vec![own()]))]));
+        assert_eq!((lease.renew(&mut redis), lease.valid_until), (Ok(true), at(112_000)));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 12000 TOKEN"]);
+    }
+
+    #[test]
+    fn only_another_token_means_that_it_is_lost() {
+        let renew = |reply| lease(112_000, 1000, Some(12)).renew(&mut script([reply]));
+        assert_eq!(renew(Some(Reply::Bulk(b"another".to_vec()))), Ok(false));
+        assert_eq!(renew(Some(refusal())), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
+        assert_eq!(renew(Some(Reply::Nil)), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+        let mut short = lease(112_000, 1000, Some(6));
+        assert_eq!((short.renew(&mut script([None])), short.renew_at), (Err(Error::Exchange(())), at(100_500)));
+        let mut long = lease(112_000, 1000, Some(12));
+        assert_eq!((long.renew(&mut script([None])), long.renew_at), (Err(Error::Exchange(())), at(101_000)));
+    }
+
+    #[test]
+    fn hold_and_grace_count_from_the_confirmation() {
+        let (mut lease, mut redis) = (plain(), timed([(300, Some(vec![own()]))]));
+        lease.options.grace = Duration::from_secs(4);
+        redis.now = at(105_000);
+        assert_eq!(confirm(&mut lease, &mut redis), Ok(Confirmed::Ours(None)));
+        assert_eq!((lease.valid_until, lease.hold_end, lease.grace_end), (at(115_000), at(115_000), at(109_300)));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 10000 TOKEN"]);
+    }
+
+    #[test]
+    fn a_confirmation_that_comes_too_late_is_asked_for_again() {
+        let late = |after| (after, Some(vec![own()]));
+        let (mut lease, mut redis) = (plain(), timed([late(1000), late(999)]));
+        assert_eq!(confirm(&mut lease, &mut redis), Ok(Confirmed::Ours(None)));
+        assert_eq!(redis.asked.len(), 2);
+        let mut redis = timed([late(1000), late(1000), late(1000), late(1000)]);
+        let why = "redis takes longer to answer than the lock lasts";
+        assert_eq!(confirm(&mut plain(), &mut redis), Err(Error::Failed(why)));
+        let with_lease = || super::super::scripted::lease(112_000, 1000, Some(12));
+        assert_eq!(confirm(&mut with_lease(), &mut timed([late(9999)])), Ok(Confirmed::Ours(None)));
+        assert_eq!(confirm(&mut with_lease(), &mut timed([late(10_000), late(0)])), Ok(Confirmed::Ours(None)));
+    }
+
+    #[test]
+    fn what_is_another_s_is_lost_and_a_failure_is_none() {
+        let confirmed = |reply| confirm(&mut plain(), &mut script([reply]));
+        assert_eq!(confirmed(Some(Reply::Bulk(b"x".to_vec()))), Ok(Confirmed::Lost(b"x".to_vec())));
+        assert_eq!(confirmed(None), Err(Error::Exchange(())));
+        assert_eq!(confirmed(Some(Reply::Integer(1))), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+        let mut redis = script([Some(own())]);
+        assert_eq!(plain().confirm(&mut redis, Some(b"1699999999"), MARGIN), Ok(Confirmed::Ours(None)));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 10000 1699999999"]);
+        let refused = Err(Error::Refused("EVAL", b"NOPERM".to_vec()));
+        assert_eq!(plain().confirm(&mut script([Some(refusal())]), Some(b"1"), MARGIN), refused);
+        assert_eq!(confirm(&mut lease(112_000, 1000, Some(12)), &mut script([Some(refusal())])), refused);
+    }
+
+    #[test]
+    fn a_run_is_recorded_and_numbered() {
+        let (mut lease, mut redis) = (recorded(97_500), script([Some(own_and(" 1700"))]));
+        assert_eq!((confirm(&mut lease, &mut redis), lease.fence), (Ok(Confirmed::Ours(None)), Some(1700)));
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 10000 TOKEN 60000 host=web%201 pid=7 program=job 2501 0"]);
+        let (mut lease, mut redis) = (recorded(97_500), script([Some(own_and(" ERR no TIME"))]));
+        redis.repeated = true;
+        let note = Ok(Confirmed::Ours(Some(b"ERR no TIME".to_vec())));
+        assert_eq!((confirm(&mut lease, &mut redis), lease.fence), (note, None));
+        assert!(redis.asked[0].ends_with(" 2501 1"), "{:?}", redis.asked);
+        lease.options.tick = None;
+        let mut redis = script([Some(own_and(" 5"))]);
+        assert_eq!((confirm(&mut lease, &mut redis), lease.fence), (Ok(Confirmed::Ours(None)), Some(5)));
+        assert!(redis.asked[0].ends_with("program=job - 0"), "{:?}", redis.asked);
+    }
+
+    #[test]
+    fn a_renewal_records_nothing() {
+        let (mut lease, mut redis) = (recorded(97_500), script([Some(own())]));
+        assert_eq!(lease.renew(&mut redis), Ok(true));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 10000 TOKEN"]);
+    }
+
+    #[test]
+    fn a_run_that_began_after_the_start_has_served() {
+        let mut redis = script([Some(own_and(" served"))]);
+        assert_eq!(confirm(&mut recorded(97_500), &mut redis), Ok(Confirmed::Served));
+    }
+
+    #[test]
+    fn a_doubt_is_as_long_as_the_answer_took() {
+        // Sent 2,500 ms after the start, answered 400 later: a run that began 2,901 before the question was before us.
+        for (age, next, outcome) in
+            [(2901, "-", Ok(Confirmed::Ours(None))), (2900, "9223372036854775807", Ok(Confirmed::Served))]
+        {
+            let last = if next == "-" { own_and(" 9") } else { own_and(" served") };
+            let unsure = own_and(&format!(" unsure {age}"));
+            let mut redis = timed([(400, Some(vec![unsure])), (0, Some(vec![last]))]);
+            assert_eq!(confirm(&mut recorded(97_500), &mut redis), outcome, "{age}");
+            assert!(redis.asked[1].ends_with(&format!("program=job {next} 0")), "{:?}", redis.asked);
+        }
+    }
+
+    #[test]
+    fn without_eval_it_starts_only_while_it_surely_lasts() {
+        let (mut lease, mut redis) = (plain(), timed([(999, Some(vec![refusal()]))]));
+        assert_eq!(confirm(&mut lease, &mut redis), Ok(Confirmed::Ours(None)));
+        assert_eq!((lease.eval_refused.as_deref(), lease.valid_until), (Some(&b"NOPERM"[..]), at(110_000)));
+        let set = |last| timed([(1000, Some(vec![refusal()])), (100, Some(vec![own()])), last]);
+        let mut redis = set((100, Some(vec![Reply::Status(b"OK".to_vec())])));
+        assert_eq!((confirm(&mut lease, &mut redis), lease.valid_until), (Ok(Confirmed::Ours(None)), at(111_100)));
+        assert_eq!(redis.asked[1..], ["GET k", "SET k TOKEN XX EX 10"]);
+        let failed = Err(Error::Failed("redis takes longer to answer than the lock lasts, and refuses EVAL"));
+        assert_eq!(confirm(&mut plain(), &mut set((100, Some(vec![Reply::Nil])))), failed);
+        assert_eq!(confirm(&mut plain(), &mut set((1000, Some(vec![Reply::Status(b"OK".to_vec())])))), failed);
+        let gone = || timed([(1000, Some(vec![refusal()])), (0, Some(vec![Reply::Nil]))]);
+        assert_eq!(confirm(&mut plain(), &mut gone()), failed);
+        let late = || timed([(9000, Some(vec![refusal()])), (0, Some(vec![own()]))]);
+        assert_eq!(confirm(&mut plain(), &mut late()), failed, "nothing is sent within the margin");
+    }
+
+    #[test]
+    fn without_a_record_a_lock_that_was_asked_for_after_the_grace_is_not_used() {
+        for (asked_at, grace, is_used) in [(140_000, 40, true), (140_001, 40, false), (140_001, 0, true)] {
+            for reply in [refusal(), own_and(" ERR no TIME")] {
+                let mut lease = recorded(100_000);
+                lease.options.grace = Duration::from_secs(grace);
+                lease.ask_for(at(asked_at));
+                let mut redis = script([Some(reply)]);
+                redis.now = at(asked_at);
+                let confirmed = confirm(&mut lease, &mut redis);
+                assert_eq!(confirmed.is_ok(), is_used, "{asked_at} {grace}: {confirmed:?}");
+            }
+        }
+    }
 }

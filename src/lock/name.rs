@@ -24,7 +24,8 @@ pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFor
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"). `None` for a name with
 /// braces that allow no such key.
 fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let key = if hashed(name) == name { [prefix, kind, b"{", name, b"}"].concat() } else { [prefix, kind, name].concat() };
+    let key =
+        if hashed(name) == name { [prefix, kind, b"{", name, b"}"].concat() } else { [prefix, kind, name].concat() };
     (hashed(&key) == hashed(name)).then_some(key)
 }
 

@@ -163,3 +163,71 @@ impl Record {
         Some((&self.last[..at], &self.last[at + 1..]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(host: &str) -> Run {
+        Run { host: host.into(), pid: 4711, program: b"backup.sh".to_vec() }
+    }
+
+    fn text(record: &Record) -> String {
+        String::from_utf8(record.line()).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_told_from_its_beginning_to_its_end() {
+        let mut record = Record::begin(None, &run("web 1"), 1000);
+        let begun =
+            "fence=1000000 host=web%201 pid=4711 program=backup.sh start=1000 end= result= ok= failed=0 first=1000";
+        assert_eq!(text(&record), begun);
+        record.end(&End { result: b"3".to_vec(), success: false }, 1500);
+        assert_eq!(
+            text(&record),
+            "fence=1000000 host=web%201 pid=4711 program=backup.sh start=1000 end=1500 result=3 ok= failed=1 first=1000"
+        );
+        let mut next = Record::begin(Some(&record), &run("web2"), 2000);
+        assert_eq!(
+            text(&next),
+            "fence=2000000 host=web2 pid=4711 program=backup.sh start=2000 end= result= ok= failed=1 first=1000 last=3@web%201"
+        );
+        assert_eq!((next.last_end(), record.last_end()), (Some((&b"3"[..], &b"web%201"[..])), next.last_end()));
+        next.end(&End { result: b"0".to_vec(), success: true }, 2500);
+        assert!(text(&next).ends_with(" end=2500 result=0 ok=2500 failed=0 first=1000"), "{}", text(&next));
+        assert_eq!((next.waiting_since(), record.waiting_since()), (2500, 1000));
+    }
+
+    #[test]
+    fn a_run_that_did_not_end_has_failed_and_no_fence_falls() {
+        let died = Record { fence: 9_000_000, ..Record::begin(None, &run("a"), 1000) };
+        let next = Record::begin(Some(&died), &run("b"), 500);
+        assert_eq!((next.fence, next.failed, &next.last[..]), (9_000_001, 1, &b"?@a"[..]));
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_garbage_is_not() {
+        let mut record = Record::begin(Some(&Record::begin(None, &run("a"), 1)), &run("b"), 2);
+        assert_eq!(Record::parse(&record.line()), Some(record.clone()));
+        record.end(&End { result: b"signal:9".to_vec(), success: false }, 3);
+        assert_eq!(Record::parse(&record.line()), Some(record.clone()));
+        let line = text(&record);
+        for garbage in [
+            String::new(),
+            "x".into(),
+            line.replace("fence=", "fence"),
+            line.replace("start=2", "start="),
+            line.replace("start=2", "start=-1"),
+            line.replace("failed=2", "failed=99999999999999999999"),
+            line.replace(" pid=4711", ""),
+            line.replace("host=b", &format!("host={}", "b".repeat(1000))),
+        ] {
+            assert_eq!(Record::parse(garbage.as_bytes()), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_one_plain_word() {
+        assert_eq!(encoded(b"a.b-c_d:e@f/g+h,i=j k%\n\xff"), b"a.b-c_d:e@f/g+h,i%3Dj%20k%25%0A%FF");
+    }
+}

@@ -236,3 +236,169 @@ pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<bool, Error<X::E
         _ => Err(Error::Failed("redis sent an unexpected reply to DEL")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Run;
+    use super::super::scripted::{Scripted, at, lease, own, refusal, script, timed};
+    use super::*;
+
+    const MARGIN: Duration = Duration::from_secs(1);
+
+    type Outcome = Result<Released, Error<()>>;
+
+    fn released(lease: &Lease, redis: &mut Scripted) -> Outcome {
+        release(redis, lease, MARGIN, &End::default()).map(|release| release.lock)
+    }
+
+    /// The release of a lock that lasts until so many milliseconds after now, with so many of grace, where EVAL is refused.
+    fn plainly(replies: impl IntoIterator<Item = Option<Reply>>, lasts: u64, grace: u64) -> (Outcome, Vec<String>) {
+        let mut redis = script([Some(refusal())].into_iter().chain(replies));
+        let mut lease = lease(100_000 + lasts, 60, None);
+        lease.grace_end = at(100_000 + grace);
+        (released(&lease, &mut redis), redis.asked.split_off(1))
+    }
+
+    fn unexpected(what: &'static str) -> Outcome {
+        Err(Error::Failed(what))
+    }
+
+    #[test]
+    fn a_release_is_free_or_in_grace() {
+        for (grace, with_lease, outcome, asked) in [
+            (0, None, Released::Free, "EVAL 1 k TOKEN 0 0"),
+            (1, None, Released::InGrace(Duration::from_millis(1)), "EVAL 1 k TOKEN 1 0"),
+            (1500, Some(6), Released::InGrace(Duration::from_millis(1500)), "EVAL 1 k TOKEN 1500 1"),
+        ] {
+            let (mut lease, mut redis) = (lease(105_000, 60, with_lease), script([Some(Reply::Integer(1))]));
+            lease.grace_end = at(100_000 + grace);
+            assert_eq!((released(&lease, &mut redis), redis.asked), (Ok(outcome), vec![asked.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn the_rest_of_the_grace_is_that_of_when_it_is_sent() {
+        let (mut lease, mut redis) = (lease(160_000, 60, None), timed([(0, Some(vec![Reply::Integer(1)]))]));
+        (lease.grace_end, redis.now) = (at(140_000), at(139_000));
+        assert_eq!(released(&lease, &mut redis), Ok(Released::InGrace(Duration::from_secs(1))));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 1000 0"]);
+    }
+
+    #[test]
+    fn the_end_is_recorded_where_the_beginning_was() {
+        let mut lease = lease(105_000, 60, None);
+        let run = Run { host: b"h".to_vec(), pid: 1, program: b"p".to_vec() };
+        lease.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_secs(60), run });
+        let end = End { result: b"3".to_vec(), success: false };
+        let mut redis = script([Some(Reply::Integer(1))]);
+        let done = release(&mut redis, &lease, MARGIN, &end);
+        assert_eq!(done, Ok(Release { lock: Released::Free, record: None }));
+        assert_eq!(redis.asked, ["EVAL 1 k TOKEN 0 0"], "there is no fence");
+        lease.fence = Some(9);
+        let mut redis = script([Some(Reply::Bulk(b"1 fence=9 more".to_vec()))]);
+        let record = Some(b"fence=9 more".to_vec());
+        let done = release(&mut redis, &lease, MARGIN, &end);
+        assert_eq!(done, Ok(Release { lock: Released::Free, record }));
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 9 3 0 60000"]);
+        let success = End { result: b"0".to_vec(), success: true };
+        let mut redis = script([Some(Reply::Bulk(b"-1 ".to_vec()))]);
+        let done = release(&mut redis, &lease, MARGIN, &success);
+        assert_eq!(done, Ok(Release { lock: Released::Lost, record: Some(Vec::new()) }));
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 9 0 1 60000"]);
+    }
+
+    #[test]
+    fn where_eval_was_refused_before_it_is_not_tried_again() {
+        let (mut lease, mut redis) = (lease(105_000, 60, None), script([Some(own()), Some(Reply::Integer(1))]));
+        lease.eval_refused = Some(b"NOPERM".to_vec());
+        assert_eq!((released(&lease, &mut redis), redis.asked.len()), (Ok(Released::Free), 2));
+    }
+
+    #[test]
+    fn without_eval_it_looks_and_then_deletes_or_shortens() {
+        let (ok, grace) = (|| Some(Reply::Status(b"OK".to_vec())), Duration::from_millis);
+        let odd = "redis sent an unexpected reply to the release";
+        for (reply, milliseconds, outcome, step) in [
+            (Some(Reply::Integer(1)), 0, Ok(Released::Free), "DEL k"),
+            (Some(Reply::Integer(0)), 0, Ok(Released::Lost), "DEL k"),
+            (ok(), 0, unexpected(odd), "DEL k"),
+            (ok(), 1500, Ok(Released::InGrace(grace(1500))), "SET k TOKEN XX EX 2"),
+            (ok(), 2000, Ok(Released::InGrace(grace(2000))), "SET k TOKEN XX EX 2"),
+            (Some(Reply::Nil), 2001, Ok(Released::Lost), "SET k TOKEN XX EX 3"),
+            (Some(Reply::Integer(1)), 2000, unexpected(odd), "SET k TOKEN XX EX 2"),
+            (Some(refusal()), 0, Err(Error::Refused("the release", b"NOPERM".to_vec())), "DEL k"),
+            (ok(), 9000, Ok(Released::InGrace(grace(5000))), "SET k TOKEN XX EX 5"),
+        ] {
+            assert_eq!(
+                plainly([Some(own()), reply], 5000, milliseconds),
+                (outcome, vec!["GET k".to_owned(), step.to_owned()])
+            );
+        }
+    }
+
+    #[test]
+    fn without_eval_what_is_not_surely_ours_is_left_alone() {
+        let looked = |reply, lasts| plainly([reply], lasts, 0).0;
+        assert_eq!(looked(Some(Reply::Bulk(b"another".to_vec())), 5000), Ok(Released::Lost));
+        assert_eq!(looked(Some(Reply::Nil), 5000), Ok(Released::Lost));
+        assert_eq!(looked(Some(refusal()), 5000), Err(Error::Refused("GET", b"NOPERM".to_vec())));
+        assert_eq!(looked(Some(Reply::Integer(1)), 5000), unexpected("redis sent an unexpected reply to GET"));
+        assert_eq!(looked(Some(own()), 1000), Ok(Released::LeftToExpire));
+        assert_eq!(plainly([Some(own()), Some(Reply::Integer(1))], 1001, 0).0, Ok(Released::Free));
+    }
+
+    #[test]
+    fn the_margin_is_that_of_when_it_is_sent() {
+        let (mut lease, looked) = (lease(105_000, 60, None), (4000, Some(vec![own()])));
+        lease.eval_refused = Some(b"NOPERM".to_vec());
+        assert_eq!(released(&lease, &mut timed([looked])), Ok(Released::LeftToExpire));
+    }
+
+    #[test]
+    fn without_eval_a_lost_reply_leads_to_another_look() {
+        let again = |more: &[Option<Reply>]| plainly([&[Some(own()), None], more].concat(), 5000, 0).0;
+        assert_eq!(again(&[Some(Reply::Nil)]), Ok(Released::Free));
+        assert_eq!(again(&[Some(Reply::Bulk(b"another".to_vec()))]), Ok(Released::Lost));
+        assert_eq!(again(&[Some(own()), Some(Reply::Integer(1))]), Ok(Released::Free));
+        assert_eq!(again(&[Some(own()), None, Some(own()), None]), Err(Error::Exchange(())));
+    }
+
+    #[test]
+    fn a_reset_says_whether_there_was_a_lock() {
+        let reset = |reply| reset(&mut script([Some(reply)]), b"k");
+        assert_eq!((reset(Reply::Integer(0)), reset(Reply::Integer(1))), (Ok(false), Ok(true)));
+        assert_eq!(reset(Reply::Integer(2)), Err(Error::Failed("redis sent an unexpected reply to DEL")));
+        assert_eq!(reset(refusal()), Err(Error::Refused("DEL", b"NOPERM".to_vec())));
+    }
+
+    #[test]
+    fn a_loss_is_told_only_if_it_is_certain() {
+        for (number, repeated, grace_is_over, ours) in [
+            (1, false, false, true),
+            (1, true, true, true),
+            (0, false, true, false),
+            (-1, false, true, false),
+            (0, true, false, false),
+            (-1, true, false, false),
+            (0, true, true, true),
+            (-1, true, true, true),
+        ] {
+            for reply in [Reply::Integer(number), Reply::Bulk(format!("{number} x").into())] {
+                let record = matches!(reply, Reply::Bulk(_)).then(|| b"x".to_vec());
+                let answer = Answer { replies: vec![reply], asked: at(0), repeated };
+                let case = format!("{number} {repeated} {grace_is_over}");
+                assert_eq!(judge::<()>(answer, grace_is_over), Ok((ours, record)), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_not_a_release() {
+        let judged = |reply| judge::<()>(Answer { replies: vec![reply], asked: at(0), repeated: true }, true);
+        assert_eq!(judged(refusal()), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
+        let odd = [Reply::Integer(2), Reply::Nil, Reply::Bulk(b"2".to_vec()), Reply::Bulk(b"11 x".to_vec())];
+        for reply in odd.into_iter().chain([Reply::Bulk(Vec::new()), Reply::Status(b"OK".to_vec())]) {
+            assert_eq!(judged(reply), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+        }
+    }
+}

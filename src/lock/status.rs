@@ -1,5 +1,5 @@
 use super::acquire::is_second;
-use super::{Error, LockOptions, Look, Record, Token};
+use super::{Error, Record, Token};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::{Reply, Request};
 use crate::text::{Escaped, Line, Span, Utc, percent_decoded};
@@ -72,7 +72,9 @@ impl Status {
         match (&self.value, &self.record) {
             (None, _) => Holder::Nobody,
             (Some(value), _) if is_second(value) => Holder::Predecessor,
-            (Some(value), _) if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => Holder::Unknown,
+            (Some(value), _) if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => {
+                Holder::Unknown
+            }
             (_, None) => Holder::Golock,
             (_, Some(Record { end: None, .. })) => Holder::Running,
             (_, Some(_)) => Holder::Grace,
@@ -150,29 +152,17 @@ impl Record {
     }
 }
 
-/// Appends to `request` what a [`Look`] asks besides the lock. Its reply only informs.
-pub(super) fn push_status(request: &mut Request, options: &LockOptions, look: Look) {
-    match (&options.record, look) {
-        (_, Look::No) | (None, Look::Record) => return,
-        (Some(record), Look::Record) => request.push(&[b"GET", &record.key]),
-        (record, Look::Everything) => ask(request, &options.name, record.as_ref().map(|record| &record.key[..])),
-    }
-    request.informs = 1;
-}
-
 fn ask(request: &mut Request, name: &[u8], record: Option<&[u8]>) {
-    let command: [&[u8]; 5] = [b"EVAL", STATUS.as_bytes(), if record.is_some() { b"2" } else { b"1" }, name, record.unwrap_or_default()];
-    request.push(&command[..if record.is_some() { 5 } else { 4 }]);
+    match record {
+        None => request.push(&[b"EVAL", STATUS.as_bytes(), b"1", name]),
+        Some(record) => request.push(&[b"EVAL", STATUS.as_bytes(), b"2", name, record]),
+    }
 }
 
-/// `status` with what the reply to [`push_status`] adds.
-pub(super) fn of_reply(reply: Option<Reply>, status: Status) -> Status {
-    let Some(Reply::Bulk(text)) = reply else { return status };
-    if let Some(record) = Record::parse(&text) {
-        return Status { record: Some(record), ..status };
-    }
-    // The lock may have gone since, which changes nothing for who skips.
-    read(&text).map_or(status.clone(), |seen| Status { value: status.value, ..seen })
+/// `status` with the record that `reply` holds, if it is one.
+pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
+    let record = if let Some(Reply::Bulk(line)) = reply { Record::parse(&line) } else { None };
+    Status { record, ..status }
 }
 
 /// Looks at the lock `name`, and at its record in the key `record`, changing nothing.
@@ -207,7 +197,7 @@ fn status_without_eval<X: Exchange>(
         Some(Reply::Error(words)) => return Err(Error::Refused("GET", words)),
         _ => return Err(Error::Failed("redis sent an unexpected reply to GET")),
     };
-    Ok(of_reply(replies.next(), status))
+    Ok(with_record(status, replies.next()))
 }
 
 fn read(text: &[u8]) -> Option<Status> {
@@ -228,6 +218,129 @@ fn read(text: &[u8]) -> Option<Status> {
 /// # Errors
 /// When Redis could not be asked. It is not repeated, because a second answer would be another's.
 pub fn overdue_is_ours<X: Exchange>(redis: &mut X, key: &[u8]) -> Result<bool, Error<X::Error>> {
-    let answer = redis.exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;
+    let answer = redis
+        .exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;
     Ok(matches!(answer.only(), Some(Reply::Status(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{refusal, script, timed};
+    use super::super::{Run, encoded};
+    use super::*;
+
+    fn record(end: Option<u64>) -> Record {
+        let run = Run { host: b"web".to_vec(), pid: 7, program: b"job".to_vec() };
+        Record { end, ..Record::begin(None, &run, 1_000_000) }
+    }
+
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.into())
+    }
+
+    fn seen(replies: &[Reply]) -> Result<Status, Error<()>> {
+        status(&mut script(replies.iter().cloned().map(Some)), b"k", None)
+    }
+
+    #[test]
+    fn a_lock_is_seen_with_eval_and_without() {
+        let held = |ttl, now| Status { value: Some(b"1700000000".to_vec()), ttl, now, record: None };
+        assert_eq!(seen(&[bulk("-2 5 0 ")]), Ok(Status { now: Some(5), ..Status::default() }));
+        assert_eq!(seen(&[bulk("40 0 10 1700000000")]), Ok(held(Ttl::Seconds(40), None)));
+        assert_eq!(seen(&[bulk("-1 7 10 1700000000")]), Ok(held(Ttl::Never, Some(7))));
+        let odd = || Err(Error::Failed("redis sent an unexpected reply to EVAL"));
+        for nonsense in ["nonsense", "", "5", "x 1 0 ", "-3 1 0 ", "1 -1 0 ", "1 1 3 ab", "1 1 -1 "] {
+            assert_eq!(seen(&[bulk(nonsense)]), odd(), "{nonsense}");
+        }
+        assert_eq!(seen(&[Reply::Integer(1)]), odd());
+        assert_eq!(seen(&[refusal(), Reply::Nil]), Ok(Status::default()));
+        assert_eq!(seen(&[refusal(), bulk("1700000000")]), Ok(held(Ttl::Unknown, None)));
+        assert_eq!(seen(&[refusal(), refusal()]), Err(Error::Refused("GET", b"NOPERM".to_vec())));
+        let odd = Err(Error::Failed("redis sent an unexpected reply to GET"));
+        assert_eq!(seen(&[refusal(), Reply::Integer(1)]), odd);
+    }
+
+    #[test]
+    fn the_record_is_seen_too() {
+        let line = String::from_utf8(record(None).line()).unwrap();
+        let expected = Status { now: Some(5), record: Some(record(None)), ..Status::default() };
+        let mut redis = script([Some(bulk(&format!("-2 5 0 {line}")))]);
+        assert_eq!((status(&mut redis, b"k", Some(b"r")), redis.asked), (Ok(expected), vec!["EVAL 2 k r".to_owned()]));
+        let replies = [(0, Some(vec![refusal()])), (0, Some(vec![Reply::Nil, bulk(&line)]))];
+        let mut redis = timed(replies);
+        let expected = Status { record: Some(record(None)), ..Status::default() };
+        assert_eq!(status(&mut redis, b"k", Some(b"r")), Ok(expected));
+        assert_eq!(redis.asked[1], "GET k GET r");
+    }
+
+    #[test]
+    fn the_holder_is_told_by_value_and_record() {
+        let token = || Token::random().as_bytes().to_vec();
+        for (value, record, holder) in [
+            (None, Some(record(None)), Holder::Nobody),
+            (Some(token()), None, Holder::Golock),
+            (Some(token()), Some(record(None)), Holder::Running),
+            (Some(token()), Some(record(Some(2))), Holder::Grace),
+            (Some(b"1700000000".to_vec()), Some(record(None)), Holder::Predecessor),
+            (Some(b"x".repeat(19)), None, Holder::Unknown),
+            (Some(b"1".repeat(18)), None, Holder::Unknown),
+            (Some(Vec::new()), None, Holder::Unknown),
+        ] {
+            assert_eq!(Status { value, record, ..Status::default() }.holder(), holder);
+        }
+    }
+
+    #[test]
+    fn a_lock_is_overdue_when_nothing_has_succeeded_for_longer() {
+        let day = Duration::from_secs(86_400);
+        let overdue = |record, now| Status { record, ..Status::default() }.overdue(day, now);
+        assert_eq!(overdue(None, u64::MAX), None);
+        assert_eq!(overdue(Some(record(None)), 1_000_000 + 86_400_000), None);
+        assert_eq!(overdue(Some(record(None)), 1_000_001 + 86_400_000), Some(day + Duration::from_millis(1)));
+        let ok = Record { ok: Some(2_000_000), ..record(None) };
+        assert_eq!(overdue(Some(ok.clone()), 1_000_001 + 86_400_000), None);
+        assert_eq!(overdue(Some(ok), 5), None);
+    }
+
+    #[test]
+    fn who_holds_it_is_told_in_words() {
+        let token = Token::from_number(1).as_bytes().to_vec();
+        let status = |record, ttl| Status { value: Some(token.clone()), ttl, now: Some(12_520_000), record };
+        let running = Record { host: encoded(b"web 3"), ..record(None) };
+        assert_eq!(
+            status(Some(running), Ttl::Seconds(74_820)).told().to_string(),
+            "held by web 3, process 7, since 1970-01-01T00:16:40Z (3 h 12 min), free in 20 h 47 min at the latest, \
+             token 1000000000000000001"
+        );
+        assert_eq!(
+            status(Some(record(Some(2_000_000))), Ttl::Unknown).told().to_string(),
+            "held for the grace of the run on web that ended 1970-01-01T00:33:20Z, token 1000000000000000001"
+        );
+        let told = |value: &[u8]| Status { value: Some(value.to_vec()), ttl: Ttl::Never, ..Status::default() }.told();
+        assert_eq!(told(&token).to_string(), "held by another, and never expires, token 1000000000000000001");
+        assert_eq!(
+            told(b"1700000000").to_string(),
+            "held by cronlock or golock (Go), and never expires, token 1700000000"
+        );
+        assert_eq!(
+            told(b"x\n").to_string(),
+            "the key is not a lock, its value is x\\n; golock --reset deletes it, and never expires"
+        );
+    }
+
+    #[test]
+    fn what_a_server_repeats_is_hidden_but_not_in_a_token() {
+        let hide = |text: &[u8]| String::from_utf8_lossy(text).replace("web", "***").into_bytes();
+        let mut status = Status { record: Some(record(None)), ..Status::held(b"my web".to_vec()) };
+        status.redact(&hide);
+        assert_eq!((status.value, status.record.unwrap().host), (Some(b"my ***".to_vec()), b"***".to_vec()));
+    }
+
+    #[test]
+    fn only_who_sets_the_key_tells() {
+        let ours = |reply| overdue_is_ours(&mut script([reply]), b"late");
+        assert_eq!(ours(Some(Reply::Status(b"OK".to_vec()))), Ok(true));
+        assert_eq!((ours(Some(Reply::Nil)), ours(Some(refusal()))), (Ok(false), Ok(false)));
+        assert_eq!(ours(None), Err(Error::Exchange(())));
+    }
 }

@@ -10,8 +10,8 @@ use crate::interrupt::{Deadline, Interrupts, WaitError, WakeOn};
 use crate::process::Variables;
 use crate::resp::{Reply, Request};
 use crate::text;
-use crate::words;
 use crate::text::{Cause, Escaped, Line, Log, Span};
+use crate::words;
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,7 +57,9 @@ impl Credentials {
     /// When a file cannot be read, or TLS cannot be set up; the words say which.
     pub fn read(server: &Server) -> Result<Self, Line> {
         let file = match &server.password {
-            Password::File(path) => Some(Fresh::read(path.clone(), PASSWORD_LIMIT).map_err(|error| unreadable(path, &error))?),
+            Password::File(path) => {
+                Some(Fresh::read(path.clone(), PASSWORD_LIMIT).map_err(|error| unreadable(path, &error))?)
+            }
             _ => None,
         };
         let tls = match &server.tls {

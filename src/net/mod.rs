@@ -17,8 +17,8 @@ pub use client::{Budget, Client, Credentials, Session};
 pub use refusal::Lasting;
 pub use resolve::answer_lookup;
 
-use crate::words;
 use crate::text::{Cause, Escaped, Line, Secret, Shown};
+use crate::words;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -143,11 +143,14 @@ impl Failure {
 
     /// The connection broke, or its deadline passed.
     fn io(error: &io::Error) -> Self {
-        Self::new(Kind::Lost, match error.kind() {
-            ErrorKind::TimedOut => "no answer in time".into(),
-            ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
-            _ => words!("connection lost: {}", Cause(error)),
-        })
+        Self::new(
+            Kind::Lost,
+            match error.kind() {
+                ErrorKind::TimedOut => "no answer in time".into(),
+                ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
+                _ => words!("connection lost: {}", Cause(error)),
+            },
+        )
     }
 }
 

@@ -17,7 +17,12 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn wrap<'a>(&mut self, _: &str, _: Socket<'a>, _: &dyn Log) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+    pub(super) fn wrap<'a>(
+        &mut self,
+        _: &str,
+        _: Socket<'a>,
+        _: &dyn Log,
+    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
         match *self {}
     }
 }

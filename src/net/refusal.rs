@@ -130,13 +130,21 @@ mod tests {
             "ERR invalid password",
             "ERR Protocol error: invalid bulk length",
         ] {
-            assert_eq!((judge(words, Lasting::Known), judge(words, Lasting::Forbidden)), (None, Some(Kind::Busy)), "{words}");
+            assert_eq!(
+                (judge(words, Lasting::Known), judge(words, Lasting::Forbidden)),
+                (None, Some(Kind::Busy)),
+                "{words}"
+            );
         }
         for words in ["NOPERM this user has no permissions to run the 'eval' command", "ERR unknown command `EVAL`"] {
             assert_eq!((judge(words, Lasting::Known), judge(words, Lasting::Forbidden)), (None, None), "{words}");
         }
-        assert_eq!(judge("READONLY You can't write against a read only replica.", Lasting::Known), Some(Kind::ReadOnly));
-        let wrapped = "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write.";
+        assert_eq!(
+            judge("READONLY You can't write against a read only replica.", Lasting::Known),
+            Some(Kind::ReadOnly)
+        );
+        let wrapped =
+            "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write.";
         assert_eq!(judge(wrapped, Lasting::Forbidden), Some(Kind::ReadOnly));
     }
 

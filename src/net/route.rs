@@ -7,8 +7,8 @@ use super::{Endpoint, Failure, Kind};
 use crate::clock::Instant;
 use crate::interrupt::Deadline;
 use crate::process::Variables;
-use crate::words;
 use crate::text::Cause;
+use crate::words;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -74,10 +74,12 @@ impl<'a> Route<'a> {
             return Socket::tcp(&addresses, deadline).map_err(|error| unreachable(&error));
         }
         let half = deadline.min(Instant::after(deadline.at.remaining().unwrap_or_default() / 2));
-        let looked_up = |until| look_up(host, port, self.variables, until).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => Failure::new(Kind::Lost, "name lookup timed out"),
-            _ => Failure::new(Kind::Lost, words!("name lookup failed: {}", Cause(&error))),
-        });
+        let looked_up = |until| {
+            look_up(host, port, self.variables, until).map_err(|error| match error.kind() {
+                ErrorKind::TimedOut => Failure::new(Kind::Lost, "name lookup timed out"),
+                _ => Failure::new(Kind::Lost, words!("name lookup failed: {}", Cause(&error))),
+            })
+        };
         let to = |addresses: &[SocketAddr], until| Socket::tcp(addresses, until).map_err(|error| unreachable(&error));
         match way.peer {
             None => to(&looked_up(deadline)?, deadline),

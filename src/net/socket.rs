@@ -3,8 +3,8 @@
 use super::{Failure, Kind};
 use crate::clock::Instant;
 use crate::interrupt::Deadline;
-use crate::words;
 use crate::text::Cause;
+use crate::words;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};

@@ -6,8 +6,8 @@ use super::socket::Socket;
 use super::{Failure, Identity, Kind, TlsOptions, Trust};
 use crate::files::Fresh;
 use crate::text;
-use crate::words;
 use crate::text::{Escaped, Line, Log};
+use crate::words;
 use rustix::net::sockopt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -80,7 +80,8 @@ impl Tls {
         // A handshake writes twice in a row; nothing is gained by holding back the second.
         sockopt::set_tcp_nodelay(&socket.fd, true).map_err(|errno| Failure::io(&errno.into()))?;
         let name = self.options.name.as_deref().unwrap_or(host).to_owned();
-        let name = ServerName::try_from(name).map_err(|_| Failure::new(Kind::Final, "no certificate can hold this name"))?;
+        let name =
+            ServerName::try_from(name).map_err(|_| Failure::new(Kind::Final, "no certificate can hold this name"))?;
         let session = ClientConnection::new(Arc::clone(&self.config), name);
         let mut session = session.map_err(|error| tls_failure(&error))?;
         while session.is_handshaking() {

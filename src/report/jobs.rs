@@ -1,8 +1,8 @@
 //! What is known of jobs: as the line of `--status`, as a table, and for Prometheus.
 
 use crate::lock::{Entry, Holder, Record, Status, Ttl};
-use crate::words;
 use crate::text::{Escaped, Line, Span, Utc, percent_decoded};
+use crate::words;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
@@ -115,7 +115,17 @@ fn row(Entry { name, status }: &Entry, max_age: Option<Duration>) -> [String; 9]
     let Some(record) = &status.record else {
         let unknown = || "?".to_owned();
         let state = state(status.holder()).into();
-        return [mark.into(), unknown(), state, unknown(), unknown(), unknown(), "not a record".into(), unknown(), name];
+        return [
+            mark.into(),
+            unknown(),
+            state,
+            unknown(),
+            unknown(),
+            unknown(),
+            "not a record".into(),
+            unknown(),
+            name,
+        ];
     };
     let ago = |time: u64| status.now.and_then(|now| now.checked_sub(time)).map(|ago| Span(Duration::from_millis(ago)));
     let running = record.end.is_none() && status.value.is_some();
@@ -143,10 +153,14 @@ type Metric = (&'static str, &'static str, fn(&Status, &Record) -> Option<String
 const METRICS: [Metric; 7] = [
     ("last_start_timestamp_seconds", "When the last run began.", |_, record| Some(unix(record.start))),
     ("last_end_timestamp_seconds", "When the last run ended.", |_, record| record.end.map(unix)),
-    ("last_duration_seconds", "How long the last run took, or has taken so far.", |status, _| took(status).map(seconds)),
+    ("last_duration_seconds", "How long the last run took, or has taken so far.", |status, _| {
+        took(status).map(seconds)
+    }),
     ("last_exit_code", "What golock exited with at the end of the last run.", |_, record| exit_code(&record.result)),
     ("last_success_timestamp_seconds", "When the last success ended.", |_, record| record.ok.map(unix)),
-    ("failures_in_a_row", "How many runs have failed since the last success.", |_, record| Some(record.failed.to_string())),
+    ("failures_in_a_row", "How many runs have failed since the last success.", |_, record| {
+        Some(record.failed.to_string())
+    }),
     ("held", "Whether the lock is held.", |status, _| Some(u8::from(status.value.is_some()).to_string())),
 ];
 

@@ -7,8 +7,8 @@ pub use jobs::{metrics, status, table};
 use crate::clock::Instant;
 use crate::lock::{Record, Status};
 use crate::text;
-use crate::words;
 use crate::text::{Escaped, Line, Log, Span, Text, Utc};
+use crate::words;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -90,9 +90,8 @@ impl Report {
     /// Says that nothing has succeeded for so long, what the last run has come to, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
         let last = status.record.as_ref().and_then(Record::last_end);
-        let last = last.map_or(Line::default(), |(result, host)| {
-            words!(" (last: {} on {})", jobs::result(result), Escaped(host))
-        });
+        let last = last
+            .map_or(Line::default(), |(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
         self.trouble(text!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
     }

@@ -2,8 +2,8 @@
 //! look for their lock in two folders run at the same time.
 
 use super::local::failed;
-use crate::words;
 use crate::text::{Escaped, Line};
+use crate::words;
 use rustix::process::geteuid;
 use std::env;
 use std::ffi::OsStr;

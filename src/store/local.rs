@@ -8,8 +8,8 @@ use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
 use crate::lock::{Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
 use crate::text;
-use crate::words;
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
+use crate::words;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -286,7 +286,8 @@ impl LocalLock<'_> {
         let now = unix_milliseconds();
         if let Some(record) = self.content.record.as_mut().filter(|_| self.has_begun) {
             record.end(end, now);
-            self.content.kept_until = now + self.store.options.record.as_ref().map_or(0, |record| milliseconds(record.keep));
+            self.content.kept_until =
+                now + self.store.options.record.as_ref().map_or(0, |record| milliseconds(record.keep));
         }
         if self.content.is_needed() {
             return lockfile::write(&self.file, &self.content);

@@ -1,22 +1,27 @@
 use super::{Attempt, Ending, Error, Grant, Held, Listing, LockStore, Why, end_of, may_stay};
 use crate::clock::Instant;
+use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{self, Acquired, Confirmed, End, Lease, LockOptions, Look, Record, Released, Status, Token};
 use crate::net::{self, Budget, Client, Lasting};
 use crate::text;
-use crate::words;
 use crate::text::{Escaped, Line, Log, Span};
+use crate::words;
 use std::time::Duration;
 
 /// How long giving a lock back may take: somebody waits for us to stop.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// How long who skips looks at the lock that is held, for VERBOSE.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A lock in Redis.
 pub struct RedisStore<'a> {
     client: Client<'a>,
     lease: Lease,
     look: Look,
+    verbose: bool,
     prefix: Vec<u8>,
     interrupts: &'a Interrupts,
     log: &'a dyn Log,
@@ -32,17 +37,17 @@ struct RedisLock<'a> {
 }
 
 impl<'a> RedisStore<'a> {
-    /// The lock that `options` names, whose name begins with `prefix`. Nothing is sent yet.
+    /// The lock that `config` and `options` name. Nothing is sent yet.
     pub fn new(
         client: Client<'a>,
+        config: &Config,
         options: LockOptions,
-        prefix: &[u8],
-        look: Look,
         interrupts: &'a Interrupts,
         log: &'a dyn Log,
     ) -> Self {
-        let lease = Lease::new(options, Token::random());
-        Self { client, lease, look, prefix: prefix.to_vec(), interrupts, log }
+        let (lease, prefix) = (Lease::new(options, Token::random()), config.prefix.clone());
+        let look = if config.max_age.is_some() { Look::Record } else { Look::Lock };
+        Self { client, lease, look, verbose: config.verbose, prefix, interrupts, log }
     }
 
     fn record_key(&self) -> Option<&[u8]> {
@@ -72,6 +77,19 @@ impl<'a> RedisStore<'a> {
     fn begin_by(&self) -> Instant {
         let LockOptions { record, tick, grace, .. } = &self.lease.options;
         tick.filter(|_| record.is_none() && !grace.is_zero()).map_or(Instant::NEVER, |start| start + *grace)
+    }
+
+    /// All that can be known of a lock that is held, if VERBOSE asks for it, and it comes within a second.
+    fn looked_at(&mut self, status: Status) -> Status {
+        if !self.verbose {
+            return self.redacted(status);
+        }
+        let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.patience() };
+        let (name, record) = (self.lease.options.name.clone(), self.record_key().map(<[u8]>::to_vec));
+        let seen = lock::status(&mut self.client.with(budget), &name, record.as_deref()).unwrap_or_default();
+        // It may have gone since, which changes nothing for who skips.
+        let known = if seen.value.is_some() { seen } else { status };
+        self.redacted(known)
     }
 
     /// What is known of a lock, without the password that the server may repeat.
@@ -125,7 +143,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         let budget = self.client.patience(self.begin_by());
         let stale = match lock::acquire(&mut self.client.with(budget), &mut self.lease, self.look) {
             Ok(Acquired::Held(status)) => {
-                let status = self.redacted(status);
+                let status = self.looked_at(status);
                 return Ok(Attempt::Busy(self, status));
             }
             Ok(Acquired::Ours) => None,
@@ -216,7 +234,7 @@ impl Held for RedisLock<'_> {
         let name = Escaped(&store.lease.options.name);
         let (record, outcome) = match released {
             Ok(release) => (release.record, Ok(release.lock)),
-            Err(error) => (None, Err(words!("{}", error) )),
+            Err(error) => (None, Err(words!("{}", error))),
         };
         let parsed = record.as_deref().and_then(Record::parse);
         if let Some(words) = record.filter(|text| parsed.is_none() && !text.is_empty()) {
@@ -256,13 +274,8 @@ impl Renewal for RedisLock<'_> {
     fn renew(&mut self, until: Instant) -> Renewed {
         let store = &mut self.store;
         let until = until.min(Instant::after(store.lease.attempt()));
-        let budget = Budget {
-            wake: WakeOn::JobExit,
-            attempts: 0,
-            until,
-            begin_by: Instant::NEVER,
-            lasting: Lasting::Forbidden,
-        };
+        let budget =
+            Budget { wake: WakeOn::JobExit, attempts: 0, until, begin_by: Instant::NEVER, lasting: Lasting::Forbidden };
         let renewed = store.lease.renew(&mut store.client.with(budget));
         store.client.close();
         match renewed {
