@@ -19,7 +19,7 @@ pub enum Outcome {
     Ran(ExitReason),
     /// The lock is held by another; the code to exit with then.
     Skipped(u8),
-    /// The lock is held by another, and nothing has succeeded for longer than MAX_AGE.
+    /// The lock is held by another, and nothing has succeeded for longer than `MAX_AGE`.
     Overdue,
     /// A signal arrived before the command was started.
     Interrupted(Signal),

@@ -253,7 +253,7 @@ impl Job<'_> {
         let supervisor = Supervisor::new(job, Terminal::open(), self.config.limits, &interrupts, report);
         let (exit, terminal) = supervisor.supervise(held.as_mut()).map_err(|error| {
             let why = words!("cannot wait for the command: {}; its lock stays until RELEASE", Cause(&error));
-            (Outcome::Failed, Some(why.into()))
+            (Outcome::Failed, Some(why))
         })?;
         self.finish(held, exit, report);
         if exit == ExitReason::Signal(Signal::INT.as_raw()) {

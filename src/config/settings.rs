@@ -160,7 +160,7 @@ impl<'a> Settings<'a> {
             Some(start) => short.starts_with(start.as_bytes()),
             None => short == name.as_bytes(),
         };
-        if IGNORED.iter().any(|name| is_like(name)) {
+        if IGNORED.iter().any(is_like) {
             self.notes.push(words!("{}: not needed, ignored", place));
             return Ok(());
         }
@@ -331,13 +331,13 @@ fn option_named(name: &str) -> (Option<Id>, Line) {
     if known.is_some() {
         return (known, Line::default());
     }
-    let options: Vec<_> = TABLE.iter().map(|row| row.option()).collect();
+    let options: Vec<_> = TABLE.iter().map(super::table::Setting::option).collect();
     let meant = likely(name, options.iter().map(String::as_str).chain(OTHERS));
     let words = match meant {
         Some(option) => words!("--{}: no such option; --{}?", Escaped(name.as_bytes()), Escaped(option.as_bytes())),
         None => return (None, words!("--{}: no such option; see golock --help", Escaped(name.as_bytes()))),
     };
-    (meant.and_then(|option| Id::of_option(option.as_bytes())), words.into())
+    (meant.and_then(|option| Id::of_option(option.as_bytes())), words)
 }
 
 /// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.

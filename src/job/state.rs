@@ -106,6 +106,7 @@ pub const EVENTS: [Event; 14] = [
 
 impl State {
     /// What follows from `event`, and how it stands then.
+    #[expect(clippy::match_same_arms, reason = "each line is a row of the table, or a part of one")]
     pub fn on(self, event: Event) -> (Self, Action) {
         use Action::{
             Finish, Forward, ForwardAndWake, Gather, GiveTerminal, Kill, Lose, Nothing, Renew, Resume, Share, StopJob,

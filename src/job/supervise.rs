@@ -205,7 +205,7 @@ impl<'a> Supervisor<'a> {
             Action::Resume => self.resume(lock),
             Action::Wake => self.wake(),
             Action::Terminate => {
-                self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER)
+                self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER);
             }
             Action::Lose => self.lose(event, lock),
             Action::Kill => self.kill(),

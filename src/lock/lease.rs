@@ -182,7 +182,10 @@ impl Lease {
         margin: Duration,
     ) -> Result<Confirmed, Error<X::Error>> {
         self.in_time()?;
-        if !self.lasts(redis.now()) && !(set_without_eval(redis, self, margin)? && self.lasts(redis.now())) {
+        if !self.lasts(redis.now()) {
+            set_without_eval(redis, self, margin)?;
+        }
+        if !self.lasts(redis.now()) {
             return Err(Error::Failed("redis takes longer to answer than the lock lasts, and refuses EVAL"));
         }
         self.grace_end = redis.now() + self.options.grace;

@@ -156,19 +156,20 @@ fn release_without_eval<X: Exchange>(
     last.map_or(Err(Error::Failed("redis did not answer")), |error| Err(Error::Exchange(error)))
 }
 
-/// Sets a lock of ours to last for RELEASE from now, where EVAL is refused; false if it is not surely ours any more.
+/// Sets a lock of ours to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left
+/// as it is.
 pub(super) fn set_without_eval<X: Exchange>(
     redis: &mut X,
     lease: &mut Lease,
     margin: Duration,
-) -> Result<bool, Error<X::Error>> {
-    if look(redis, lease)? != Look::Ours {
-        return Ok(false);
+) -> Result<(), Error<X::Error>> {
+    if look(redis, lease)? == Look::Ours {
+        let (asked, release) = (redis.now(), lease.options.release);
+        if let Released::InGrace(_) = delete_or_set(redis, lease, margin, &|_| release)? {
+            (lease.valid_until, lease.hold_end) = (asked + release, asked + release);
+        }
     }
-    let (asked, release) = (redis.now(), lease.options.release);
-    let set = delete_or_set(redis, lease, margin, &|_| release)?;
-    (lease.valid_until, lease.hold_end) = (asked + release, asked + release);
-    Ok(matches!(set, Released::InGrace(_)))
+    Ok(())
 }
 
 /// Whose lock GET finds.

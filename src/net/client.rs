@@ -367,11 +367,10 @@ impl Exchange for Session<'_, '_> {
 
 /// That `server` was tried so often since `began`, and how it failed at last.
 fn gave_up(server: &Endpoint, why: &Line, tries: u32, began: Instant) -> Error {
-    Error::GaveUp(match tries {
-        1 => words!("{}: {}", *server, *why),
-        _ => {
-            let time = Span(Instant::now().since(began).unwrap_or_default());
-            words!("{}: {} ({} tries in {})", *server, *why, tries, time)
-        }
+    Error::GaveUp(if tries == 1 {
+        words!("{}: {}", *server, *why)
+    } else {
+        let time = Span(Instant::now().since(began).unwrap_or_default());
+        words!("{}: {} ({} tries in {})", *server, *why, tries, time)
     })
 }

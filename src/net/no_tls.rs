@@ -27,6 +27,7 @@ impl Tls {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "with TLS it is consumed")]
 pub(super) fn failure(error: io::Error) -> Failure {
     Failure::io(&error)
 }

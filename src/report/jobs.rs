@@ -9,19 +9,19 @@ use std::time::Duration;
 /// The line of `--status`: the lock's name, its state, and what is known, as `field=value`.
 pub fn status(name: &[u8], status: &Status) -> String {
     let mut line = format!("{} {}", Escaped(name), state(status.holder()));
-    let mut field = |name: &str, value: Option<&dyn Display>| {
+    let mut field = |name: &str, value: &dyn Display| {
         // Writing to a string cannot fail.
-        let _ = value.map_or(Ok(()), |value| write!(line, " {name}={value}"));
+        let _ = write!(line, " {name}={value}");
     };
     match (status.value.is_some(), status.ttl) {
-        (true, Ttl::Seconds(seconds)) => field("ttl", Some(&seconds)),
-        (true, Ttl::Never) => field("ttl", Some(&"none")),
+        (true, Ttl::Seconds(seconds)) => field("ttl", &seconds),
+        (true, Ttl::Never) => field("ttl", &"none"),
         _ => {}
     }
     match status.holder() {
-        Holder::Golock => field("by", Some(&"golock")),
-        Holder::Predecessor => field("by", Some(&"predecessor")),
-        Holder::Unknown => field("by", Some(&"unknown")),
+        Holder::Golock => field("by", &"golock"),
+        Holder::Predecessor => field("by", &"predecessor"),
+        Holder::Unknown => field("by", &"unknown"),
         Holder::Nobody | Holder::Running | Holder::Grace => {}
     }
     if let Some(record) = &status.record {
@@ -40,8 +40,8 @@ pub fn status(name: &[u8], status: &Status) -> String {
             ("failed", Some(record.failed.to_string())),
             ("fence", Some(record.fence.to_string())),
         ];
-        for (name, value) in &fields {
-            field(name, value.as_ref().map(|value| value as &dyn Display));
+        for (name, value) in fields {
+            value.iter().for_each(|value| field(name, value));
         }
     }
     line + "\n"

@@ -317,7 +317,7 @@ impl Renewal for LocalLock<'_> {
 }
 
 /// How long nobody else tells that a lock is overdue.
-const TOLD: Duration = Duration::from_secs(3600);
+const TOLD: Duration = Duration::from_hours(1);
 
 /// That the system did not do `what` to the file at `path`.
 pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line {
