@@ -2,6 +2,7 @@
 
 use crate::clock::{Instant, unix_milliseconds};
 use crate::resp::{Reply, Request};
+use crate::text::Line;
 
 /// Whether an exchange may be sent again when its reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,10 +34,10 @@ pub struct Answer {
 }
 
 /// An exchange that came to nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unanswered<E> {
-    /// Why.
-    pub error: E,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Why; `None` if a signal arrived that had to be seen to first.
+    pub why: Option<Line>,
     /// Whether one of its attempts may have been carried out all the same.
     pub may_be_done: bool,
 }
@@ -47,14 +48,11 @@ pub type Build<'a> = &'a dyn Fn(Sending, &mut Request);
 
 /// Something that answers like Redis.
 pub trait Exchange {
-    /// Why there is no answer.
-    type Error;
-
     /// Sends what `build` makes, in one write, and gives back its replies.
     ///
     /// # Errors
     /// When there is no answer, or none in time.
-    fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered<Self::Error>>;
+    fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered>;
 
     /// The present.
     fn now(&self) -> Instant {

@@ -36,7 +36,7 @@ pub enum Acquired {
 ///
 /// # Errors
 /// When Redis could not be asked, refused, or answered nonsense.
-pub fn acquire<X: Exchange>(redis: &mut X, lease: &mut Lease, look: Look) -> Result<Acquired, Unsure<X::Error>> {
+pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Result<Acquired, Unsure> {
     let (options, token) = (lease.options.clone(), lease.token.clone());
     let seconds = options.ttl().as_secs().to_string();
     for _ in 0..ROUNDS {
@@ -49,8 +49,7 @@ pub fn acquire<X: Exchange>(redis: &mut X, lease: &mut Lease, look: Look) -> Res
                 request.informs = 1;
             }
         });
-        let answer =
-            answer.map_err(|lost| Unsure { may_hold: lost.may_be_done, error: Error::Exchange(lost.error) })?;
+        let answer = answer.map_err(|lost| Unsure { may_hold: lost.may_be_done, error: lost.into() })?;
         let (repeated, mut replies) = (answer.repeated, answer.replies);
         let seen = if replies.len() > 2 { replies.pop() } else { None };
         let was_set = matches!(replies.first(), Some(Reply::Status(_)));
@@ -67,7 +66,7 @@ pub fn acquire<X: Exchange>(redis: &mut X, lease: &mut Lease, look: Look) -> Res
 
 /// What the replies to SET and GET mean at the Unix second `now`; `None`: the lock has vanished in between. Only GET decides
 /// who holds the lock: the reply to SET is that of its last repetition.
-fn judge<E>(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired>, Error<E>> {
+fn judge(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired>, Error> {
     let Ok([set, get]) = <[Reply; 2]>::try_from(replies) else { return Err(unexpected()) };
     match (set, get) {
         (_, Reply::Bulk(value)) if value == token.as_bytes() => Ok(Some(Acquired::Ours)),
@@ -80,7 +79,7 @@ fn judge<E>(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acqui
     }
 }
 
-fn unexpected<E>() -> Error<E> {
+fn unexpected() -> Error {
     Error::Failed("redis sent an unexpected reply to SET and GET")
 }
 
@@ -100,7 +99,7 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000;
 
-    fn judged(set: Reply, get: Reply, token: &Token) -> Result<Option<Acquired>, Error<()>> {
+    fn judged(set: Reply, get: Reply, token: &Token) -> Result<Option<Acquired>, Error> {
         judge(vec![set, get], token, NOW)
     }
 
@@ -108,7 +107,7 @@ mod tests {
         Reply::Bulk(text.into())
     }
 
-    fn held(text: &str) -> Result<Option<Acquired>, Error<()>> {
+    fn held(text: &str) -> Result<Option<Acquired>, Error> {
         Ok(Some(Acquired::Held(Status::held(text.into()))))
     }
 

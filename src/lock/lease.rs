@@ -142,12 +142,12 @@ impl Lease {
     /// # Errors
     /// When Redis could not be asked, refused, or answered nonsense, or each time so late that the lock might be over. The
     /// lock may be ours all the same.
-    pub fn confirm<X: Exchange>(
+    pub fn confirm(
         &mut self,
-        redis: &mut X,
+        redis: &mut dyn Exchange,
         stale: Option<&[u8]>,
         margin: Duration,
-    ) -> Result<Confirmed, Error<X::Error>> {
+    ) -> Result<Confirmed, Error> {
         let mut tick = self.options.tick.map_or(Tick::Any, Tick::After);
         for _ in 0..ROUNDS {
             match self.ask(redis, stale, Some(tick)) {
@@ -176,11 +176,7 @@ impl Lease {
 
     /// Where EVAL is refused, GET has said that the lock is ours, and only if it does not surely last it is set anew, under
     /// the rules of the release without EVAL.
-    fn confirm_without_eval<X: Exchange>(
-        &mut self,
-        redis: &mut X,
-        margin: Duration,
-    ) -> Result<Confirmed, Error<X::Error>> {
+    fn confirm_without_eval(&mut self, redis: &mut dyn Exchange, margin: Duration) -> Result<Confirmed, Error> {
         self.in_time()?;
         if !self.lasts(redis.now()) {
             set_without_eval(redis, self, margin)?;
@@ -197,7 +193,7 @@ impl Lease {
     ///
     /// # Errors
     /// When it was.
-    pub fn in_time<E>(&self) -> Result<(), Error<E>> {
+    pub fn in_time(&self) -> Result<(), Error> {
         let latest =
             self.options.tick.filter(|_| !self.options.grace.is_zero()).map(|start| start + self.options.grace);
         if latest.is_some_and(|latest| latest < self.asked_at) { Err(Error::Failed(TOO_LATE)) } else { Ok(()) }
@@ -207,7 +203,7 @@ impl Lease {
     ///
     /// # Errors
     /// When Redis could not be asked, refused, or answered nonsense. It is then due again after a pause.
-    pub fn renew<X: Exchange>(&mut self, redis: &mut X) -> Result<bool, Error<X::Error>> {
+    pub fn renew(&mut self, redis: &mut dyn Exchange) -> Result<bool, Error> {
         self.renew_at = redis.now() + PAUSE.min(self.options.ttl() / 12);
         Ok(!matches!(self.ask(redis, None, None)?, Asked::Lost(_)))
     }
@@ -219,12 +215,7 @@ impl Lease {
 
     /// The one question that confirms, renews, and takes over. With a `tick` it is that of a run which begins: it is
     /// recorded, and the hold counts from it.
-    fn ask<X: Exchange>(
-        &mut self,
-        redis: &mut X,
-        stale: Option<&[u8]>,
-        tick: Option<Tick>,
-    ) -> Result<Asked, Error<X::Error>> {
+    fn ask(&mut self, redis: &mut dyn Exchange, stale: Option<&[u8]>, tick: Option<Tick>) -> Result<Asked, Error> {
         let (options, token, hold_end) = (&self.options, self.token.as_bytes(), self.hold_end);
         let hold_end = |at: Instant| if tick.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
@@ -306,7 +297,7 @@ enum Asked {
     Lost(Vec<u8>),
 }
 
-fn judge<E>(answer: Answer, token: &[u8]) -> Result<Asked, Error<E>> {
+fn judge(answer: Answer, token: &[u8]) -> Result<Asked, Error> {
     let text = match answer.only() {
         None => return Err(Error::Failed("RELEASE is over")),
         Some(Reply::Bulk(text)) => text,
@@ -331,7 +322,7 @@ fn judge<E>(answer: Answer, token: &[u8]) -> Result<Asked, Error<E>> {
 #[cfg(test)]
 mod tests {
     use super::super::Run;
-    use super::super::scripted::{Scripted, at, lease, own, own_and, refusal, script, timed};
+    use super::super::scripted::{Scripted, at, lease, own, own_and, refusal, script, silence, timed};
     use super::*;
 
     const MARGIN: Duration = Duration::from_secs(1);
@@ -351,7 +342,7 @@ mod tests {
         recorded
     }
 
-    fn confirm(lease: &mut Lease, redis: &mut Scripted) -> Result<Confirmed, Error<()>> {
+    fn confirm(lease: &mut Lease, redis: &mut Scripted) -> Result<Confirmed, Error> {
         lease.confirm(redis, None, MARGIN)
     }
 
@@ -395,9 +386,9 @@ mod tests {
         assert_eq!(renew(Some(refusal())), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
         assert_eq!(renew(Some(Reply::Nil)), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
         let mut short = lease(112_000, 1000, Some(6));
-        assert_eq!((short.renew(&mut script([None])), short.renew_at), (Err(Error::Exchange(())), at(100_500)));
+        assert_eq!((short.renew(&mut script([None])), short.renew_at), (Err(Error::Exchange(silence())), at(100_500)));
         let mut long = lease(112_000, 1000, Some(12));
-        assert_eq!((long.renew(&mut script([None])), long.renew_at), (Err(Error::Exchange(())), at(101_000)));
+        assert_eq!((long.renew(&mut script([None])), long.renew_at), (Err(Error::Exchange(silence())), at(101_000)));
     }
 
     #[test]
@@ -428,7 +419,7 @@ mod tests {
     fn what_is_another_s_is_lost_and_a_failure_is_none() {
         let confirmed = |reply| confirm(&mut plain(), &mut script([reply]));
         assert_eq!(confirmed(Some(Reply::Bulk(b"x".to_vec()))), Ok(Confirmed::Lost(b"x".to_vec())));
-        assert_eq!(confirmed(None), Err(Error::Exchange(())));
+        assert_eq!(confirmed(None), Err(Error::Exchange(silence())));
         assert_eq!(confirmed(Some(Reply::Integer(1))), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
         let mut redis = script([Some(own())]);
         assert_eq!(plain().confirm(&mut redis, Some(b"1699999999"), MARGIN), Ok(Confirmed::Ours(None)));

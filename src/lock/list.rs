@@ -45,7 +45,7 @@ pub struct Listing {
 ///
 /// # Errors
 /// When Redis could not be asked, refused, or answered nonsense.
-pub fn list<X: Exchange>(redis: &mut X, prefix: &[u8]) -> Result<Listing, Error<X::Error>> {
+pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
     let start = [prefix, b"run."].concat();
     let pattern = [&escaped(&start)[..], b"*"].concat();
     let (mut listing, mut cursor, mut size) = (Listing::default(), b"0".to_vec(), PAGE);
@@ -75,7 +75,7 @@ pub fn list<X: Exchange>(redis: &mut X, prefix: &[u8]) -> Result<Listing, Error<
     Ok(listing)
 }
 
-fn unexpected<E>() -> Error<E> {
+fn unexpected() -> Error {
     Error::Failed("redis sent an unexpected reply to EVAL with SCAN")
 }
 
@@ -112,12 +112,12 @@ impl<'p> Page<'p> {
 }
 
 /// Reads the records of a page, whose keys begin with `start`, and their locks, in one write.
-fn read_records<X: Exchange>(
-    redis: &mut X,
+fn read_records(
+    redis: &mut dyn Exchange,
     start: &[u8],
     page: &Page<'_>,
     entries: &mut Vec<Entry>,
-) -> Result<(), Error<X::Error>> {
+) -> Result<(), Error> {
     let jobs: Vec<_> = page.keys.iter().filter_map(|key| Some((*key, name_of(key.strip_prefix(start)?)))).collect();
     if jobs.is_empty() {
         return Ok(());

@@ -35,8 +35,8 @@ pub use token::Token;
 
 use crate::clock::Instant;
 use crate::exchange::Unanswered;
-use crate::text::Escaped;
-use std::fmt::{self, Display, Formatter};
+use crate::text::{Escaped, Line};
+use crate::words;
 use std::time::Duration;
 
 /// What is wanted of a lock.
@@ -76,41 +76,45 @@ impl LockOptions {
 
 /// Why a question about a lock has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error<E> {
+pub enum Error {
     /// The exchange failed.
-    Exchange(E),
+    Exchange(Unanswered),
     /// The server refused the command named, in its own words.
     Refused(&'static str, Vec<u8>),
     /// Something else, in words.
     Failed(&'static str),
 }
 
-/// A failure after which the lock may be ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsure<E> {
-    /// What failed.
-    pub error: Error<E>,
-    /// Whether the lock may have been taken for us.
-    pub may_hold: bool,
-}
-
-impl<E> From<Unanswered<E>> for Error<E> {
-    fn from(unanswered: Unanswered<E>) -> Self {
-        Self::Exchange(unanswered.error)
+impl Error {
+    /// Whether a signal came first.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Exchange(Unanswered { why: None, .. }))
     }
-}
 
-impl<E: Display> Display for Error<E> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    /// The words.
+    pub fn words(&self) -> Line {
         match self {
-            Self::Exchange(error) => error.fmt(f),
-            Self::Refused(command, words) => write!(f, "redis refused {command}: {}", Escaped(words)),
-            Self::Failed(words) => f.write_str(words),
+            Self::Exchange(Unanswered { why, .. }) => why.clone().unwrap_or("interrupted by a signal".into()),
+            Self::Refused(command, words) => words!("redis refused {}: {}", *command, Escaped(words)),
+            Self::Failed(words) => (*words).into(),
         }
     }
 }
 
-impl<E: crate::text::Shown> crate::text::Shown for Error<E> {}
+impl From<Unanswered> for Error {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Exchange(unanswered)
+    }
+}
+
+/// A failure after which the lock may be ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsure {
+    /// What failed.
+    pub error: Error,
+    /// Whether the lock may have been taken for us.
+    pub may_hold: bool,
+}
 
 /// `span` in milliseconds as Redis takes them, rounded up: zero would mean "now".
 fn milliseconds(span: Duration) -> String {

@@ -66,12 +66,7 @@ pub struct Release {
 ///
 /// # Errors
 /// When Redis could not be asked, refused, or answered nonsense. The lock may have been released all the same.
-pub fn release<X: Exchange>(
-    redis: &mut X,
-    lease: &Lease,
-    margin: Duration,
-    end: &End,
-) -> Result<Release, Error<X::Error>> {
+pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &End) -> Result<Release, Error> {
     if lease.eval_refused.is_none() {
         match release_by_eval(redis, lease, end) {
             Err(Error::Refused(..)) => {}
@@ -81,7 +76,7 @@ pub fn release<X: Exchange>(
     release_without_eval(redis, lease, margin).map(|lock| Release { lock, record: None })
 }
 
-fn release_by_eval<X: Exchange>(redis: &mut X, lease: &Lease, end: &End) -> Result<Release, Error<X::Error>> {
+fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result<Release, Error> {
     let (name, token, grace_end) = (&lease.options.name, lease.token.as_bytes(), lease.grace_end);
     let lengthen: &[u8] = if lease.options.lease.is_some() { b"1" } else { b"0" };
     let record = lease.options.record.as_ref().zip(lease.fence);
@@ -113,7 +108,7 @@ fn release_by_eval<X: Exchange>(redis: &mut X, lease: &Lease, end: &End) -> Resu
 
 /// Whether it was ours when it was released, and the record. A lock that is gone or another's after a repetition may have
 /// been released the first time, if its grace is over.
-fn judge<E>(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>), Error<E>> {
+fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>), Error> {
     let repeated = answer.repeated;
     let was_ours = |code: &[u8]| match code {
         b"1" => Ok(true),
@@ -134,11 +129,7 @@ fn judge<E>(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>
 /// The release where the server refuses EVAL: look, then delete or shorten. Between the two the lock could expire and
 /// be taken by another, so it is only touched while our own clock says that it cannot expire within `margin`, and the
 /// second step is never repeated without the first.
-fn release_without_eval<X: Exchange>(
-    redis: &mut X,
-    lease: &Lease,
-    margin: Duration,
-) -> Result<Released, Error<X::Error>> {
+fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duration) -> Result<Released, Error> {
     let mut last = None;
     for round in 0..ROUNDS {
         match look(redis, lease)? {
@@ -158,11 +149,7 @@ fn release_without_eval<X: Exchange>(
 
 /// Sets a lock of ours to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left
 /// as it is.
-pub(super) fn set_without_eval<X: Exchange>(
-    redis: &mut X,
-    lease: &mut Lease,
-    margin: Duration,
-) -> Result<(), Error<X::Error>> {
+pub(super) fn set_without_eval(redis: &mut dyn Exchange, lease: &mut Lease, margin: Duration) -> Result<(), Error> {
     if look(redis, lease)? == Look::Ours {
         let (asked, release) = (redis.now(), lease.options.release);
         if let Released::InGrace(_) = delete_or_set(redis, lease, margin, &|_| release)? {
@@ -180,7 +167,7 @@ enum Look {
     Another,
 }
 
-fn look<X: Exchange>(redis: &mut X, lease: &Lease) -> Result<Look, Error<X::Error>> {
+fn look(redis: &mut dyn Exchange, lease: &Lease) -> Result<Look, Error> {
     let name = &lease.options.name;
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", name]))?.only() {
         Some(Reply::Bulk(value)) if value == lease.token.as_bytes() => Ok(Look::Ours),
@@ -193,12 +180,12 @@ fn look<X: Exchange>(redis: &mut X, lease: &Lease) -> Result<Look, Error<X::Erro
 
 /// Deletes the lock, or sets its end to `rest` from when that is sent; nothing is sent unless the lock surely lasts for
 /// longer than `margin` then.
-fn delete_or_set<X: Exchange>(
-    redis: &mut X,
+fn delete_or_set(
+    redis: &mut dyn Exchange,
     lease: &Lease,
     margin: Duration,
     rest: &dyn Fn(Instant) -> Duration,
-) -> Result<Released, Error<X::Error>> {
+) -> Result<Released, Error> {
     let (name, token) = (&lease.options.name, lease.token.as_bytes());
     let answer = redis.exchange(Repeat::Never, &|sending, request| {
         let left = lease.valid_until.since(sending.at).unwrap_or_default();
@@ -229,7 +216,7 @@ fn delete_or_set<X: Exchange>(
 ///
 /// # Errors
 /// When Redis could not be asked, refused, or answered nonsense.
-pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<bool, Error<X::Error>> {
+pub fn reset(redis: &mut dyn Exchange, name: &[u8]) -> Result<bool, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"DEL", name]))?.only() {
         Some(Reply::Integer(0)) => Ok(false),
         Some(Reply::Integer(1)) => Ok(true),
@@ -241,12 +228,12 @@ pub fn reset<X: Exchange>(redis: &mut X, name: &[u8]) -> Result<bool, Error<X::E
 #[cfg(test)]
 mod tests {
     use super::super::Run;
-    use super::super::scripted::{Scripted, at, lease, own, refusal, script, timed};
+    use super::super::scripted::{Scripted, at, lease, own, refusal, script, silence, timed};
     use super::*;
 
     const MARGIN: Duration = Duration::from_secs(1);
 
-    type Outcome = Result<Released, Error<()>>;
+    type Outcome = Result<Released, Error>;
 
     fn released(lease: &Lease, redis: &mut Scripted) -> Outcome {
         release(redis, lease, MARGIN, &End::default()).map(|release| release.lock)
@@ -361,7 +348,7 @@ mod tests {
         assert_eq!(again(&[Some(Reply::Nil)]), Ok(Released::Free));
         assert_eq!(again(&[Some(Reply::Bulk(b"another".to_vec()))]), Ok(Released::Lost));
         assert_eq!(again(&[Some(own()), Some(Reply::Integer(1))]), Ok(Released::Free));
-        assert_eq!(again(&[Some(own()), None, Some(own()), None]), Err(Error::Exchange(())));
+        assert_eq!(again(&[Some(own()), None, Some(own()), None]), Err(Error::Exchange(silence())));
     }
 
     #[test]
@@ -388,14 +375,14 @@ mod tests {
                 let record = matches!(reply, Reply::Bulk(_)).then(|| b"x".to_vec());
                 let answer = Answer { replies: vec![reply], asked: at(0), repeated };
                 let case = format!("{number} {repeated} {grace_is_over}");
-                assert_eq!(judge::<()>(answer, grace_is_over), Ok((ours, record)), "{case}");
+                assert_eq!(judge(answer, grace_is_over), Ok((ours, record)), "{case}");
             }
         }
     }
 
     #[test]
     fn nonsense_is_not_a_release() {
-        let judged = |reply| judge::<()>(Answer { replies: vec![reply], asked: at(0), repeated: true }, true);
+        let judged = |reply| judge(Answer { replies: vec![reply], asked: at(0), repeated: true }, true);
         assert_eq!(judged(refusal()), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
         let odd = [Reply::Integer(2), Reply::Nil, Reply::Bulk(b"2".to_vec()), Reply::Bulk(b"11 x".to_vec())];
         for reply in odd.into_iter().chain([Reply::Bulk(Vec::new()), Reply::Status(b"OK".to_vec())]) {

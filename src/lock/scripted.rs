@@ -49,14 +49,17 @@ pub(super) fn own_and(behind: &str) -> Reply {
     Reply::Bulk([Token::from_number(1).as_bytes(), behind.as_bytes()].concat())
 }
 
+/// That nothing was answered.
+pub(super) fn silence() -> Unanswered {
+    Unanswered { why: Some("silence".into()), may_be_done: true }
+}
+
 pub(super) fn refusal() -> Reply {
     Reply::Error(b"NOPERM".to_vec())
 }
 
 impl Exchange for Scripted {
-    type Error = ();
-
-    fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered<()>> {
+    fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
         let (asked, mut request) = (self.now, Request::default());
         build(Sending { at: asked, again: self.repeated }, &mut request);
         if request.commands == 0 {
@@ -65,7 +68,7 @@ impl Exchange for Scripted {
         self.asked.push(told(&request.bytes));
         let (after, replies) = self.replies.remove(0);
         self.now = self.now + after;
-        let replies = replies.ok_or(Unanswered { error: (), may_be_done: true })?;
+        let replies = replies.ok_or_else(silence)?;
         Ok(Answer { replies, asked, repeated: self.repeated })
     }
 

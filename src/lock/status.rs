@@ -169,7 +169,7 @@ pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
 ///
 /// # Errors
 /// When Redis could not be asked, refused, or answered nonsense.
-pub fn status<X: Exchange>(redis: &mut X, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error<X::Error>> {
+pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
     match redis.exchange(Repeat::Always, &|_, request| ask(request, name, record))?.only() {
         Some(Reply::Bulk(text)) => read(&text).ok_or(Error::Failed("redis sent an unexpected reply to EVAL")),
         Some(Reply::Error(_)) => status_without_eval(redis, name, record),
@@ -178,11 +178,7 @@ pub fn status<X: Exchange>(redis: &mut X, name: &[u8], record: Option<&[u8]>) ->
 }
 
 /// The answer where EVAL is refused.
-fn status_without_eval<X: Exchange>(
-    redis: &mut X,
-    name: &[u8],
-    record: Option<&[u8]>,
-) -> Result<Status, Error<X::Error>> {
+fn status_without_eval(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         request.push(&[b"GET", name]);
         if let Some(record) = record {
@@ -217,7 +213,7 @@ fn read(text: &[u8]) -> Option<Status> {
 ///
 /// # Errors
 /// When Redis could not be asked. It is not repeated, because a second answer would be another's.
-pub fn overdue_is_ours<X: Exchange>(redis: &mut X, key: &[u8]) -> Result<bool, Error<X::Error>> {
+pub fn overdue_is_ours(redis: &mut dyn Exchange, key: &[u8]) -> Result<bool, Error> {
     let answer = redis
         .exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;
     Ok(matches!(answer.only(), Some(Reply::Status(_))))
@@ -225,7 +221,7 @@ pub fn overdue_is_ours<X: Exchange>(redis: &mut X, key: &[u8]) -> Result<bool, E
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{refusal, script, timed};
+    use super::super::scripted::{refusal, script, silence, timed};
     use super::super::{Run, encoded};
     use super::*;
 
@@ -238,7 +234,7 @@ mod tests {
         Reply::Bulk(text.into())
     }
 
-    fn seen(replies: &[Reply]) -> Result<Status, Error<()>> {
+    fn seen(replies: &[Reply]) -> Result<Status, Error> {
         status(&mut script(replies.iter().cloned().map(Some)), b"k", None)
     }
 
@@ -341,6 +337,6 @@ mod tests {
         let ours = |reply| overdue_is_ours(&mut script([reply]), b"late");
         assert_eq!(ours(Some(Reply::Status(b"OK".to_vec()))), Ok(true));
         assert_eq!((ours(Some(Reply::Nil)), ours(Some(refusal()))), (Ok(false), Ok(false)));
-        assert_eq!(ours(None), Err(Error::Exchange(())));
+        assert_eq!(ours(None), Err(Error::Exchange(silence())));
     }
 }

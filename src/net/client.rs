@@ -2,7 +2,7 @@ use super::connection::{Broken, Connection, Stream};
 use super::refusal::{Lasting, classify, redact};
 use super::route::Route;
 use super::tls::Tls;
-use super::{Endpoint, Error, Failure, Kind, Password, Server, TlsMode};
+use super::{Endpoint, Failure, Kind, Password, Server, TlsMode};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
 use crate::files::Fresh;
@@ -330,10 +330,8 @@ impl<'a> Session<'_, 'a> {
 }
 
 impl Exchange for Session<'_, '_> {
-    type Error = Error;
-
     /// Sends what `build` makes until it is answered, each time on a new connection.
-    fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered<Error>> {
+    fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
             let server = self.client.route.server().clone();
@@ -358,19 +356,18 @@ impl Exchange for Session<'_, '_> {
             tries += 1;
             if !again {
                 let interrupted = self.client.interrupts.is_pending(self.budget.wake);
-                let error = if interrupted { Error::Interrupted } else { gave_up(&server, &why, tries, began) };
-                return Err(Unanswered { error, may_be_done });
+                let why = (!interrupted).then(|| gave_up(&server, &why, tries, began));
+                return Err(Unanswered { why, may_be_done });
             }
         }
     }
 }
 
 /// That `server` was tried so often since `began`, and how it failed at last.
-fn gave_up(server: &Endpoint, why: &Line, tries: u32, began: Instant) -> Error {
-    Error::GaveUp(if tries == 1 {
-        words!("{}: {}", *server, *why)
-    } else {
-        let time = Span(Instant::now().since(began).unwrap_or_default());
-        words!("{}: {} ({} tries in {})", *server, *why, tries, time)
-    })
+fn gave_up(server: &Endpoint, why: &Line, tries: u32, began: Instant) -> Line {
+    if tries == 1 {
+        return words!("{}: {}", *server, *why);
+    }
+    let time = Span(Instant::now().since(began).unwrap_or_default());
+    words!("{}: {} ({} tries in {})", *server, *why, tries, time)
 }

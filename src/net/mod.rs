@@ -127,15 +127,6 @@ enum Kind {
     Moved(Endpoint),
 }
 
-/// Why an exchange was given up.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Error {
-    /// It failed; the server, and why the last try did.
-    GaveUp(Line),
-    /// A signal arrived that had to be seen to first.
-    Interrupted,
-}
-
 impl Failure {
     fn new(kind: Kind, why: impl Into<Line>) -> Self {
         Self { kind, why: why.into() }
@@ -165,17 +156,7 @@ impl Display for Endpoint {
     }
 }
 
-impl Display for Error {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GaveUp(why) => why.fmt(f),
-            Self::Interrupted => f.write_str("interrupted by a signal"),
-        }
-    }
-}
-
 impl Shown for Endpoint {}
-impl Shown for Error {}
 
 #[cfg(test)]
 mod tests {

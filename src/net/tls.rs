@@ -86,7 +86,7 @@ impl Tls {
         let mut session = session.map_err(|error| tls_failure(&error))?;
         while session.is_handshaking() {
             session.complete_io(&mut socket).map_err(|error| {
-                let is_tls = matches!(error.get_ref().map(|inner| inner.is::<Error>()), Some(true));
+                let is_tls = error.kind() == io::ErrorKind::InvalidData;
                 let failure = failure(error);
                 if is_tls || session.protocol_version().is_some() {
                     return failure;

@@ -41,7 +41,9 @@ pub fn status(name: &[u8], status: &Status) -> String {
             ("fence", Some(record.fence.to_string())),
         ];
         for (name, value) in fields {
-            value.iter().for_each(|value| field(name, value));
+            if let Some(value) = value {
+                field(name, &value);
+            }
         }
     }
     line + "\n"

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{self, Acquired, Confirmed, End, Lease, LockOptions, Look, Record, Released, Status, Token};
-use crate::net::{self, Budget, Client, Lasting};
+use crate::net::{Budget, Client, Lasting};
 use crate::text;
 use crate::text::{Escaped, Line, Log, Span};
 use crate::words;
@@ -55,15 +55,11 @@ impl<'a> RedisStore<'a> {
     }
 
     /// The signal that broke off what we were doing, or else the error that did.
-    fn error(&self, verb: &'static str, error: &lock::Error<net::Error>) -> Error {
-        let signal = match error {
-            lock::Error::Exchange(net::Error::Interrupted) => self.interrupts.termination(),
-            _ => None,
-        };
+    fn error(&self, verb: &'static str, error: &lock::Error) -> Error {
         let name = &self.lease.options.name;
-        match signal {
+        match self.interrupts.termination().filter(|_| error.is_interrupted()) {
             Some(signal) => Error { why: Why::Interrupted(signal), left: None },
-            None => (words!("cannot {} the lock {}: {}", verb, Escaped(name), *error)).into(),
+            None => (words!("cannot {} the lock {}: {}", verb, Escaped(name), error.words())).into(),
         }
     }
 
@@ -99,7 +95,7 @@ impl<'a> RedisStore<'a> {
     }
 
     /// The error that we could not `verb` the lock. If only the answers were lost, it stands, for nobody: it is given back.
-    fn not_taken(&mut self, verb: &'static str, error: &lock::Error<net::Error>, may_hold: bool) -> Error {
+    fn not_taken(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
         let mut error = self.error(verb, error);
         if may_hold {
             error.left = self.give_back(&End::default()).err();
@@ -128,7 +124,7 @@ impl<'a> RedisStore<'a> {
             // If it is another's, it has never been ours.
             Ok(Released::Free | Released::InGrace(_) | Released::Lost) => Ok(()),
             Ok(Released::LeftToExpire) => Err(self.not_released(&"it might be another's by now".into())),
-            Err(error) => Err(self.not_released(&words!("{}", error))),
+            Err(error) => Err(self.not_released(&error.words())),
         }
     }
 
@@ -234,7 +230,7 @@ impl Held for RedisLock<'_> {
         let name = Escaped(&store.lease.options.name);
         let (record, outcome) = match released {
             Ok(release) => (release.record, Ok(release.lock)),
-            Err(error) => (None, Err(words!("{}", error))),
+            Err(error) => (None, Err(error.words())),
         };
         let parsed = record.as_deref().and_then(Record::parse);
         if let Some(words) = record.filter(|text| parsed.is_none() && !text.is_empty()) {
@@ -284,10 +280,10 @@ impl Renewal for RedisLock<'_> {
                 self.loss = Some("another holds the lock".into());
                 return Renewed::Lost;
             }
-            Err(lock::Error::Exchange(net::Error::Interrupted)) => store.lease.renew_now(),
+            Err(error) if error.is_interrupted() => store.lease.renew_now(),
             Err(error) => {
-                store.log.debug(text!("the lease was not renewed: {}", error));
-                self.failure = Some(words!("{}", error));
+                store.log.debug(text!("the lease was not renewed: {}", error.words()));
+                self.failure = Some(error.words());
             }
         }
         Renewed::Kept
