@@ -49,9 +49,6 @@ pub type Build<'a> = &'a dyn Fn(Sending, &mut Request);
 /// Something that answers like Redis.
 pub trait Exchange {
     /// Sends what `build` makes, in one write, and gives back its replies.
-    ///
-    /// # Errors
-    /// When there is no answer, or none in time.
     fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered>;
 
     /// The present.

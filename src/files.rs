@@ -7,9 +7,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The content of the file at `path`, of any kind: a pipe is read to its end.
-///
-/// # Errors
-/// Also when it has more than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_whole(File::open(path)?, limit)
 }
@@ -31,9 +28,6 @@ pub struct Fresh {
 impl Fresh {
     /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
     /// read; so it comes before signals are caught.
-    ///
-    /// # Errors
-    /// When it cannot be read, is too long, or empty.
     pub fn read(path: PathBuf, limit: u64) -> io::Result<Self> {
         let content = read(&path, limit)?;
         if content.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(Self { path, limit, content }) }

@@ -5,11 +5,10 @@
 //! at its deadline again.
 
 use crate::clock::Instant;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_current_process_group, waitid};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,9 +23,6 @@ const JOB_CONTROL: [Signal; 4] = [Signal::CONT, Signal::TSTP, Signal::TTIN, Sign
 
 /// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
 const SLICE: Duration = Duration::from_secs(1);
-
-/// The most that is read of `/proc/self/status`: its list of groups may hold 65,536 entries.
-const STATUS_LIMIT: usize = 1 << 20;
 
 /// Which pending signals wake a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,89 +49,76 @@ pub enum WaitError {
 /// A set of signals: signal N is bit N.
 type Set = u64;
 
-fn bit(signal: i32) -> Set {
-    u32::try_from(signal).ok().and_then(|number| 1_u64.checked_shl(number)).unwrap_or(0)
-}
-
 fn set(signals: &[Signal]) -> Set {
-    signals.iter().fold(0, |set, signal| set | bit(signal.as_raw()))
+    signals.iter().fold(0, |set, signal| set | 1 << signal.as_raw())
 }
 
-/// `signals` as the system calls of nix take them.
-fn sig_set(signals: &[Signal]) -> SigSet {
-    signals.iter().filter_map(|signal| nix::sys::signal::Signal::try_from(signal.as_raw()).ok()).collect()
+/// The same, as the system calls of nix take it.
+fn mask(signals: &[Signal]) -> SigSet {
+    signals.iter().filter_map(|signal| Named::try_from(signal.as_raw()).ok()).collect()
 }
 
 /// The signals that golock handles, from the moment this exists until it exits.
 pub struct Interrupts {
     fd: SignalFd,
     pending: Cell<Set>,
+    /// Those that golock inherited as ignored, once one has arrived.
     ignored: OnceCell<Set>,
     job: Cell<Option<Pid>>,
 }
 
 impl Interrupts {
     /// Starts to collect the signals that would end golock, and SIGCHLD.
-    ///
-    /// # Errors
-    /// When the system has no descriptor left.
     pub fn catch() -> io::Result<Self> {
         // Where SIGCHLD was inherited as ignored, the kernel would reap the job itself, and nobody would know its exit code.
         signal_hook::flag::register(Signal::CHILD.as_raw(), Arc::default())?;
-        let mask = sig_set(&TERMINATION) | sig_set(&[Signal::CHILD]);
-        mask.thread_block()?;
-        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let signals = mask(&TERMINATION) | Named::SIGCHLD;
+        signals.thread_block()?;
+        let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let (pending, ignored, job) = Default::default();
         Ok(Self { fd, pending, ignored, job })
     }
 
     /// Collects the signals of job control as well. Until then, Ctrl-Z stops golock as any program.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub fn control_job(&self) -> io::Result<()> {
-        let mask = sig_set(&TERMINATION) | sig_set(&JOB_CONTROL) | sig_set(&[Signal::CHILD]);
-        mask.thread_block()?;
-        Ok(self.fd.set_mask(&mask)?)
+        let signals = mask(&TERMINATION) | mask(&JOB_CONTROL) | Named::SIGCHLD;
+        signals.thread_block()?;
+        Ok(self.fd.set_mask(&signals)?)
+    }
+
+    /// Makes this child the one whose end is that of the job.
+    pub fn watch(&self, job: Pid) {
+        self.job.set(Some(job));
     }
 
     /// Stops our process group by `signal`, as its default effect is, and returns when it was continued. False if nothing
     /// has stopped us: the group is orphaned (setpgid(2)), so that nobody would continue it, or ignores the signal.
     pub fn stop(&self, signal: Signal) -> bool {
-        self.forget(Signal::CONT);
-        let mask = sig_set(&[signal]);
-        let _ = rustix::process::kill_current_process_group(signal);
-        // It is pending, and takes effect here.
-        let _ = mask.thread_unblock();
-        let _ = mask.thread_block();
+        self.take(Signal::CONT);
+        // Blocked, it is pending, and takes effect when it is let through.
+        self.raise(signal);
+        let _ = mask(&[signal]).thread_block();
         self.collect();
-        self.forget(signal);
+        self.take(signal);
         self.take(Signal::CONT)
     }
 
-    /// Sends `signal` to our process group, and dies of it, unless it was inherited as ignored.
-    pub fn die(&self, signal: Signal) {
-        let _ = rustix::process::kill_current_process_group(signal);
-        let _ = sig_set(&[signal]).thread_unblock();
+    /// Sends `signal` to our process group, and lets it through here. Returns if that has not ended us.
+    pub fn raise(&self, signal: Signal) {
+        let _ = kill_current_process_group(signal);
+        let _ = mask(&[signal]).thread_unblock();
     }
 
     /// Waits until `event` is ready, a signal is pending that wakes the sleeper, or the deadline has passed; the last two
     /// are errors. Until [`Instant::NEVER`] it may wait for ever.
-    ///
-    /// # Errors
-    /// The reason for which the wait ended.
     pub fn wait(
         &self,
         event: Option<(BorrowedFd<'_>, PollFlags)>,
         until: Instant,
         wake: WakeOn,
     ) -> Result<(), WaitError> {
-        loop {
-            let left = self.left(until, wake)?;
-            if self.poll(event, left) {
-                return Ok(());
-            }
-        }
+        while !self.poll(event, self.left(until, wake)?) {}
+        Ok(())
     }
 
     /// The time that is left to wait; `None` is for ever.
@@ -166,26 +149,17 @@ impl Interrupts {
         JOB_CONTROL.into_iter().chain(TERMINATION).find(|&signal| self.take(signal))
     }
 
-    /// Takes out the first pending signal that would end golock.
+    /// Takes out a pending signal that would end golock.
     pub fn termination(&self) -> Option<Signal> {
         self.collect();
         TERMINATION.into_iter().find(|&signal| self.take(signal))
     }
 
-    /// Makes this child the one whose end is that of the job.
-    pub fn watch(&self, job: Pid) {
-        self.job.set(Some(job));
-    }
-
-    /// Whether the job has ended; it may not have been waited for yet.
-    fn job_has_ended(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.job.get().is_none_or(|job| !matches!(waitid(WaitId::Pid(job), options), Ok(None)))
-    }
-
-    /// Forgets a pending `signal`.
-    pub fn forget(&self, signal: Signal) {
-        self.take(signal);
+    /// Takes `signal` out; whether it was pending.
+    pub fn take(&self, signal: Signal) -> bool {
+        let (pending, signal) = (self.pending.get(), set(&[signal]));
+        self.pending.set(pending & !signal);
+        pending & signal != 0
     }
 
     /// Forgets what is pending.
@@ -194,21 +168,14 @@ impl Interrupts {
         self.pending.set(0);
     }
 
-    /// Takes `signal` out; whether it was pending.
-    fn take(&self, signal: Signal) -> bool {
-        let (pending, signal) = (self.pending.get(), bit(signal.as_raw()));
-        self.pending.set(pending & !signal);
-        pending & signal != 0
-    }
-
     /// Reads what has arrived. A blocked signal arrives even if it was inherited as ignored (nohup); it is then left alone,
     /// here as in the job.
     fn collect(&self) {
         while let Ok(Some(info)) = self.fd.read_signal() {
-            let signal = info.ssi_signo.try_into().map_or(0, bit);
-            let ignored =
-                if signal == set(&[Signal::CHILD]) { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
-            self.pending.set(self.pending.get() | (signal & !ignored));
+            let arrived = 1 << info.ssi_signo;
+            let is_child = arrived == set(&[Signal::CHILD]);
+            let ignored = if is_child { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
+            self.pending.set(self.pending.get() | (arrived & !ignored));
         }
     }
 
@@ -221,6 +188,12 @@ impl Interrupts {
             WakeOn::JobExit => pending & !set(&[Signal::CHILD]) != 0 || (pending != 0 && self.job_has_ended()),
             WakeOn::AnySignal => pending != 0,
         }
+    }
+
+    /// Whether the job has ended; it may not have been waited for yet.
+    fn job_has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.job.get().is_none_or(|job| !matches!(waitid(WaitId::Pid(job), options), Ok(None)))
     }
 }
 
@@ -241,27 +214,22 @@ impl Deadline<'_> {
         Self { at: self.at.min(at), ..self }
     }
 
-    /// Waits for `fd` to become ready as `flags` say.
-    ///
-    /// # Errors
-    /// [`Interrupts::wait`] says when, as an I/O error: `TimedOut` for the deadline, `ConnectionAborted` for a signal
-    /// (`Interrupted` and `WouldBlock` have meanings of their own to readers and to rustls).
+    /// Waits for `fd` to become ready as `flags` say. [`Interrupts::wait`] says why it may not, as an I/O error: `TimedOut`
+    /// for the deadline, `ConnectionAborted` for a signal (`Interrupted` and `WouldBlock` have meanings of their own to
+    /// readers and to rustls).
     pub fn wait(&self, fd: &impl AsFd, flags: PollFlags) -> io::Result<()> {
-        let event = Some((fd.as_fd(), flags));
         loop {
-            match self.interrupts.wait(event, self.at.min(Instant::after(SLICE)), self.wake) {
+            let slice = self.at.min(Instant::after(SLICE));
+            match self.interrupts.wait(Some((fd.as_fd(), flags)), slice, self.wake) {
                 Err(WaitError::TimedOut) if !self.at.has_passed() => {}
                 done => return Ok(done?),
             }
         }
     }
 
-    /// Whether there is any time left.
-    ///
-    /// # Errors
-    /// As for [`Deadline::wait`].
+    /// Whether there is any time left; fails as [`Deadline::wait`].
     pub fn check(&self) -> io::Result<()> {
-        self.interrupts.left(self.at, self.wake).map(|_| ()).map_err(io::Error::from)
+        Ok(self.interrupts.left(self.at, self.wake).map(|_| ())?)
     }
 }
 
@@ -274,31 +242,17 @@ impl From<WaitError> for io::Error {
     }
 }
 
-/// What stands behind `name` in `status`, in a line of its own.
-fn line<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))
-}
-
 /// The signals that golock's parent let it ignore. To ask the kernel itself (sigaction) would take unsafe code; where there
 /// is no `/proc`, none counts as ignored.
 fn inherited_ignores() -> Set {
-    let mut text = Vec::new();
-    let Ok(status) = open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return 0 };
-    let mut part = [0; 2048];
-    // What is wanted stands before the signals that are caught; its beginning may be long.
-    while line(&text, b"SigCgt:").is_none() && text.len() < STATUS_LIMIT {
-        match rustix::io::read(&status, &mut part) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => text.extend_from_slice(&part[..count]),
-        }
-    }
-    ignore_mask(&text)
+    ignore_mask(&std::fs::read("/proc/self/status").unwrap_or_default())
 }
 
 /// proc(5): `SigIgn` is a mask in hex, in which signal N is bit N - 1.
 fn ignore_mask(status: &[u8]) -> Set {
-    let text = line(status, b"SigIgn:").and_then(|hex| std::str::from_utf8(hex).ok()).map_or("", str::trim);
-    u64::from_str_radix(text, 16).unwrap_or(0) << 1
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let hex = lines.find_map(|line| std::str::from_utf8(line.strip_prefix(b"SigIgn:")?).ok());
+    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0) << 1
 }
 
 #[cfg(test)]
@@ -307,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_mask_of_proc_status_is_read() {
-        assert!(ignore_mask(b"Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t1\n") == bit(1) | bit(13));
+        assert_eq!(ignore_mask(b"Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t1\n"), 1 << 1 | 1 << 13);
         assert_eq!(ignore_mask(b"SigIgn:\tnonsense\n"), 0);
     }
 }

@@ -5,7 +5,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use rustix::process::Pid;
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +30,7 @@ pub fn is_no_self(error: &io::Error) -> bool {
 pub type Variables = [(OsString, OsString)];
 
 /// A list of strings as execve(2) takes it, in one allocation.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct CStrings {
     bytes: Vec<u8>,
     count: usize,
@@ -44,25 +44,23 @@ impl CStrings {
         list
     }
 
-    /// `variables` as `NAME=value`, with those of `changed` in the place of what has the same name, or without, where a
-    /// value is empty.
+    /// `variables` as `NAME=value`, with those of `changed` in the place of what has the same name; one whose value is
+    /// empty is left out.
     pub fn environment(variables: &Variables, changed: &[(&str, &[u8])]) -> Self {
-        let kept = || variables.iter().filter(|(name, _)| changed.iter().all(|(other, _)| name != *other));
-        let added = || changed.iter().filter(|(_, value)| !value.is_empty());
-        let length = kept().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>()
-            + added().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        let kept = variables.iter().filter(|(name, _)| changed.iter().all(|(other, _)| name != *other));
+        let kept = kept.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let added =
+            changed.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_bytes(), *value));
+        let all = kept.chain(added);
         // A buffer that grows would ask the kernel for a new one at nearly each step.
+        let length = all.clone().map(|(name, value)| name.len() + value.len() + 2).sum();
         let mut list = Self { bytes: Vec::with_capacity(length), count: 0 };
-        kept().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value.as_bytes()]));
-        added().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value]));
+        all.for_each(|(name, value)| list.push(&[name, b"=", value]));
         list
     }
 
-    /// Appends the string that `parts` make.
     fn push(&mut self, parts: &[&[u8]]) {
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.bytes.push(0);
         self.count += 1;
     }
@@ -73,6 +71,13 @@ impl CStrings {
         let each = self.bytes.split_inclusive(|&byte| byte == 0);
         list.extend(each.filter_map(|string| CStr::from_bytes_with_nul(string).ok()));
         if list.len() == self.count { Ok(list) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// Becomes `program`, with this command line and our environment. Returns only when that failed.
+    pub fn exec(&self, program: &Path) -> io::Error {
+        let file = CString::new(program.as_os_str().as_bytes());
+        let done = file.map_err(io::Error::from).and_then(|file| Ok(unistd::execv(&file, &self.list()?)?));
+        done.map_or_else(|error| error, |never| match never {})
     }
 }
 
@@ -94,18 +99,13 @@ pub struct Spawn<'a> {
 
 impl Spawn<'_> {
     /// Starts it. No signal is blocked in it, and SIGPIPE, which std ignores, has its default effect; what golock
-    /// inherited as ignored stays ignored.
-    ///
-    /// # Errors
-    /// When the system refuses; nothing runs then.
+    /// inherited as ignored stays ignored. If the system refuses, nothing runs.
     pub fn start(&self) -> io::Result<Pid> {
         let mut files = PosixSpawnFileActions::init()?;
-        if let Some(stdout) = self.stdout {
-            files.add_dup2(stdout.as_raw_fd(), 1)?;
-        }
-        if let Some(inherited) = self.inherited {
-            // Onto itself it clears close-on-exec, in the child alone.
-            files.add_dup2(inherited.as_raw_fd(), inherited.as_raw_fd())?;
+        // Onto itself it clears close-on-exec, in the child alone.
+        let same = self.inherited.map(|fd| (fd, fd.as_raw_fd()));
+        for (fd, number) in self.stdout.map(|fd| (fd, 1)).into_iter().chain(same) {
+            files.add_dup2(fd.as_raw_fd(), number)?;
         }
         let mut attributes = PosixSpawnAttr::init()?;
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
@@ -117,14 +117,5 @@ impl Spawn<'_> {
         let (words, environment) = (self.words.list()?, self.environment.list()?);
         let child = posix_spawn(self.program, &files, &attributes, &words, &environment)?;
         Pid::from_raw(child.as_raw()).ok_or_else(|| io::ErrorKind::Other.into())
-    }
-}
-
-impl CStrings {
-    /// Becomes `program`, with this command line and our environment. Returns only when that failed.
-    pub fn exec(&self, program: &Path) -> io::Error {
-        let file = std::ffi::CString::new(program.as_os_str().as_bytes());
-        let done = file.map_err(io::Error::from).and_then(|file| Ok(unistd::execv(&file, &self.list()?)));
-        done.map_or_else(|error| error, |Err(errno)| errno.into())
     }
 }

@@ -46,11 +46,11 @@ pub struct Utc(pub u64);
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
-/// Makes a [`Text`]: as `format_args!`, but of values that are [`Shown`], and without names inside the braces.
+/// Makes a [`Text`]: as `format_args!`, but of values that are [`Shown`], and without names inside the braces, which
+/// would not be looked at: behind `concat!` they do not compile.
 #[macro_export]
 macro_rules! text {
     ($format:literal $(, $value:expr)* $(,)?) => {
-        // `concat!` keeps names inside the braces from compiling: they would not be looked at.
         $crate::text::Text::new(format_args!(concat!($format) $(, $crate::text::shown(&$value))*))
     };
 }
@@ -95,7 +95,7 @@ impl Line {
 impl<'a> Escaped<'a> {
     /// A path.
     pub fn path(path: &'a Path) -> Self {
-        Self::os(path.as_os_str())
+        Self(path.as_os_str().as_bytes())
     }
 
     /// A word of the system's.
@@ -125,20 +125,17 @@ impl Display for Escaped<'_> {
 impl Display for Cause<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
-        let words = text.split_once(" (os error ").map_or(&*text, |(words, _)| words);
-        Escaped(words.as_bytes()).fmt(f)
+        Escaped(text.split(" (os error ").next().unwrap_or_default().as_bytes()).fmt(f)
     }
 }
 
 impl Display for Span {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-        match () {
-            () if minutes == 0 => write!(f, "{seconds} s"),
-            () if hours == 0 => write!(f, "{minutes} min {} s", seconds % 60),
-            () if days == 0 => write!(f, "{hours} h {} min", minutes % 60),
-            () => write!(f, "{days} d {} h", hours % 24),
+        match self.0.as_secs() {
+            seconds @ ..60 => write!(f, "{seconds} s"),
+            seconds @ ..3600 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+            seconds @ ..86400 => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
+            seconds => write!(f, "{} d {} h", seconds / 86400, seconds / 3600 % 24),
         }
     }
 }
@@ -152,15 +149,14 @@ impl Display for Utc {
     }
 }
 
-/// Year, month and day of the day that is so many after 1970-01-01, in the Gregorian calendar. Its cycle of 400 years is
-/// taken to begin on a 1 March, so that the day that leap years add is the last of a year.
+/// Year, month and day so many days after 1970-01-01. The cycle of 400 years is taken to begin on a 1 March, so that the
+/// day that leap years add is the last of a year.
 fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (cycle, day) = (days / 146_097, days % 146_097);
+    let (cycle, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    let (year, month, day) = (cycle * 400 + year, month, day - (153 * month + 2) / 5 + 1);
+    let (year, day) = (cycle * 400 + year, day - (153 * month + 2) / 5 + 1);
     if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
 }
 
@@ -182,8 +178,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+macro_rules! are_shown {
+    ($($kind:ty),*) => { $(impl Shown for $kind {})* };
+}
+are_shown!(&'static str, u8, u16, u32, u64, usize, i32, SocketAddr, Text<'_>, Line, Escaped<'_>, Cause<'_>, Span, Utc);
+
 /// Undoes percent-encoding (RFC 3986, section 2.1); `None` for a `%` without two hex digits behind it.
 pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some((&first, tail)) = rest.split_first() {
         let (byte, behind) = match (first, tail) {
@@ -196,15 +198,6 @@ pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-macro_rules! are_shown {
-    ($($kind:ty),*) => { $(impl Shown for $kind {})* };
-}
-are_shown!(&'static str, u8, u16, u32, u64, usize, i32, SocketAddr, Text<'_>, Line, Escaped<'_>, Cause<'_>, Span, Utc);
 
 #[cfg(test)]
 mod tests {

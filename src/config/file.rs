@@ -5,9 +5,6 @@
 pub(super) type Assignment<'a> = (usize, &'a [u8], Vec<u8>);
 
 /// The assignments of `text`.
-///
-/// # Errors
-/// The number of the first line of another form.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Assignment<'_>>, usize> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {

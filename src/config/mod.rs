@@ -118,9 +118,6 @@ pub struct Error {
 
 impl<'a> Invocation<'a> {
     /// From the arguments without the program's name, and the environment.
-    ///
-    /// # Errors
-    /// When they make no sense.
     pub fn parse(args: &'a [OsString], env: &Variables) -> Result<Self, Error> {
         let mut settings = Settings::default();
         let parsed = Self::read(&mut settings, args, env);

@@ -215,9 +215,6 @@ impl<'a> Settings<'a> {
     }
 
     /// Of two settings that exclude each other, the weaker one counts as not given.
-    ///
-    /// # Errors
-    /// When both are equally strong.
     pub(super) fn exclude(&mut self, one: Id, other: Id) -> Result<(), Line> {
         let (Some(strength), Some(others)) = (self.strength(one), self.strength(other)) else { return Ok(()) };
         if strength == others {
@@ -252,9 +249,6 @@ impl<'a> Settings<'a> {
     }
 
     /// Looks at all numbers, times and switches.
-    ///
-    /// # Errors
-    /// When one does not parse; the words name the setting and the value.
     pub(super) fn check_numbers(&self) -> Result<(), Line> {
         for &id in IDS {
             if self.value(id).is_some_and(|given| id.row().number(&given.value).is_none()) {

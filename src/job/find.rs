@@ -31,9 +31,6 @@ impl ExecError {
 
 /// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be
 /// executed.
-///
-/// # Errors
-/// When there is none.
 pub fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, ExecError> {
     if command.as_bytes().contains(&b'/') {
         return judge(command.into());

@@ -25,9 +25,6 @@ pub enum Binding<'a> {
 }
 
 /// Starts `program` as `command` says, in a process group of its own, so that all of it can be signalled.
-///
-/// # Errors
-/// When the system refuses; nothing runs then.
 pub fn launch(program: &Path, command: &[OsString], environment: &CStrings, binding: Binding<'_>) -> io::Result<Pid> {
     let inherited = if let Binding::InheritFd(fd) = binding { Some(fd) } else { None };
     let spawn = |program: &Path, words: &CStrings| {

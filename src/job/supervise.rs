@@ -77,9 +77,6 @@ impl<'a> Supervisor<'a> {
 
     /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job is told
     /// to end, what it has started and left behind in its group counts as the job.
-    ///
-    /// # Errors
-    /// When the system cannot tell about the child.
     pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(ExitReason, Terminal)> {
         let schedule = lock.schedule();
         let timer = if schedule.renew_at.min(schedule.stop_at) < Instant::NEVER { Timer::new() } else { None };
@@ -143,7 +140,7 @@ impl<'a> Supervisor<'a> {
     /// Waits for whatever child has ended or stopped, and says what it means for the job. SIGCHLD is forgotten here, where
     /// the children are looked at.
     fn reap(&mut self) -> io::Result<Option<Event>> {
-        self.interrupts.forget(Signal::CHILD);
+        self.interrupts.take(Signal::CHILD);
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) if pid == self.job => match status.stopping_signal() {

@@ -64,7 +64,7 @@ impl Terminal {
     /// or the script that called us, which goes on unless we die of it. Where we lead the session there is nobody to notice.
     pub fn interrupt_group(&self, interrupts: &Interrupts) {
         if self.job.is_some() && getsid(None) != Ok(getpid()) {
-            interrupts.die(Signal::INT);
+            interrupts.raise(Signal::INT);
         }
     }
 }

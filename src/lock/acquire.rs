@@ -33,9 +33,6 @@ pub enum Acquired {
 
 /// Asks for the lock of `lease`: SET NX EX and GET in one write, of which GET decides. Repeated by the winner it has the
 /// same outcome, because SET NX does nothing then.
-///
-/// # Errors
-/// When Redis could not be asked, refused, or answered nonsense.
 pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Result<Acquired, Unsure> {
     let (options, token) = (lease.options.clone(), lease.token.clone());
     let seconds = options.ttl().as_secs().to_string();

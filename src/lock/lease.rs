@@ -138,10 +138,6 @@ impl Lease {
     /// Makes sure, right before the command starts, that the lock is ours and lasts. Hold and grace count from here.
     /// `stale` is the value of a predecessor's lock that is to be taken over; `margin` is how long a command may be under
     /// way.
-    ///
-    /// # Errors
-    /// When Redis could not be asked, refused, or answered nonsense, or each time so late that the lock might be over. The
-    /// lock may be ours all the same.
     pub fn confirm(
         &mut self,
         redis: &mut dyn Exchange,
@@ -190,9 +186,6 @@ impl Lease {
 
     /// Where nothing is recorded, only the grace of another run keeps us from running once more, so a lock that was asked for
     /// later than GRACE after the start is not used.
-    ///
-    /// # Errors
-    /// When it was.
     pub fn in_time(&self) -> Result<(), Error> {
         let latest =
             self.options.tick.filter(|_| !self.options.grace.is_zero()).map(|start| start + self.options.grace);
@@ -200,9 +193,6 @@ impl Lease {
     }
 
     /// Renews it; false if the lock is another's. Once the hold is over there is nothing to ask for.
-    ///
-    /// # Errors
-    /// When Redis could not be asked, refused, or answered nonsense. It is then due again after a pause.
     pub fn renew(&mut self, redis: &mut dyn Exchange) -> Result<bool, Error> {
         self.renew_at = redis.now() + PAUSE.min(self.options.ttl() / 12);
         Ok(!matches!(self.ask(redis, None, None)?, Asked::Lost(_)))

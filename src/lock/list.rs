@@ -42,9 +42,6 @@ pub struct Listing {
 }
 
 /// Lists the jobs whose records begin with `prefix`.
-///
-/// # Errors
-/// When Redis could not be asked, refused, or answered nonsense.
 pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
     let start = [prefix, b"run."].concat();
     let pattern = [&escaped(&start)[..], b"*"].concat();

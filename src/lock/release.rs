@@ -63,9 +63,6 @@ pub struct Release {
 
 /// Releases the lock of `lease`, which is to persist until its grace is over; `margin` is how long a command may be under
 /// way. `end` is written into the record.
-///
-/// # Errors
-/// When Redis could not be asked, refused, or answered nonsense. The lock may have been released all the same.
 pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &End) -> Result<Release, Error> {
     if lease.eval_refused.is_none() {
         match release_by_eval(redis, lease, end) {
@@ -213,9 +210,6 @@ fn delete_or_set(
 }
 
 /// Deletes the lock `name`, whoever holds it; whether there was one.
-///
-/// # Errors
-/// When Redis could not be asked, refused, or answered nonsense.
 pub fn reset(redis: &mut dyn Exchange, name: &[u8]) -> Result<bool, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"DEL", name]))?.only() {
         Some(Reply::Integer(0)) => Ok(false),

@@ -166,9 +166,6 @@ pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
 }
 
 /// Looks at the lock `name`, and at its record in the key `record`, changing nothing.
-///
-/// # Errors
-/// When Redis could not be asked, refused, or answered nonsense.
 pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
     match redis.exchange(Repeat::Always, &|_, request| ask(request, name, record))?.only() {
         Some(Reply::Bulk(text)) => read(&text).ok_or(Error::Failed("redis sent an unexpected reply to EVAL")),
@@ -210,9 +207,6 @@ fn read(text: &[u8]) -> Option<Status> {
 }
 
 /// Whether we are the one host that tells, for an hour, that a lock is overdue: who gets to set `key`.
-///
-/// # Errors
-/// When Redis could not be asked. It is not repeated, because a second answer would be another's.
 pub fn overdue_is_ours(redis: &mut dyn Exchange, key: &[u8]) -> Result<bool, Error> {
     let answer = redis
         .exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;

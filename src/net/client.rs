@@ -52,9 +52,6 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads what `server` needs.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or TLS cannot be set up; the words say which.
     pub fn read(server: &Server) -> Result<Self, Line> {
         let file = match &server.password {
             Password::File(path) => {

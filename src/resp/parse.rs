@@ -36,10 +36,6 @@ const BAD_INTEGER: Error = "a reply that is not a number";
 const ALERT: u8 = 0x15;
 
 /// Reads one reply from the start of `bytes`, consuming nothing.
-///
-/// # Errors
-/// As soon as the bytes at hand cannot be the beginning of a valid reply within the limits; a number is judged when its
-/// line has ended.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(Parsed::Partial) };
     match kind {

@@ -64,9 +64,6 @@ enum Found {
 
 impl<'a> LocalStore<'a> {
     /// The lock that `options` names, whose name begins with `prefix`, in the folder `folder`.
-    ///
-    /// # Errors
-    /// When the folder is not safe.
     pub fn new(
         options: LockOptions,
         prefix: &[u8],

@@ -19,27 +19,15 @@ use std::time::Duration;
 pub trait LockStore<'a> {
     /// Tries once to take it: asks for it and, if it is free, makes sure right before the command starts that it is ours
     /// and lasts, and records that the run begins.
-    ///
-    /// # Errors
-    /// When that failed. The lock is then not ours, or was given back as far as possible.
     fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error>;
 
     /// Looks at it, changing nothing.
-    ///
-    /// # Errors
-    /// When it cannot be seen.
     fn status(&mut self) -> Result<Status, Error>;
 
     /// Lists all jobs that are recorded beside it.
-    ///
-    /// # Errors
-    /// When they cannot be seen.
     fn list(&mut self) -> Result<Listing, Error>;
 
     /// Deletes it, whoever holds it; whether there was one.
-    ///
-    /// # Errors
-    /// When it may still be there.
     fn reset(&mut self) -> Result<bool, Error>;
 
     /// Whether we are the one of all hosts that tells for an hour that it is overdue.
@@ -72,9 +60,6 @@ pub trait Held: Renewal {
     fn release(self: Box<Self>, exit: ExitReason) -> Ending;
 
     /// Gives it back at once, because no command ran under it: another host may run it. `end` is what the record says.
-    ///
-    /// # Errors
-    /// When it may stay; the words say for how long.
     fn abandon(self: Box<Self>, end: &str) -> Result<(), Line>;
 }
 
