@@ -1,5 +1,5 @@
 use super::release::set_without_eval;
-use super::{Error, LockOptions, Recording, Token, milliseconds};
+use super::{Error, LockOptions, Token, eval, milliseconds};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Exchange, Repeat};
 use crate::resp::Reply;
@@ -81,14 +81,14 @@ pub struct Lease {
     pub is_final: bool,
     /// The number of this run, which grows with each; `None` where it could not be had.
     pub fence: Option<u64>,
-    /// The server's words, if it refuses EVAL.
-    pub eval_refused: Option<Vec<u8>>,
+    /// Whether the server refuses EVAL.
+    pub eval_refused: bool,
 }
 
 /// What a confirmation has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmed {
-    /// The lock is ours; the words say why nothing was recorded, if that was wanted.
+    /// The lock is ours; the server's words say why nothing was recorded, if that was wanted.
     Ours(Option<Vec<u8>>),
     /// Another run has served for this one; the lock was given back.
     Served,
@@ -96,11 +96,28 @@ pub enum Confirmed {
     Lost(Vec<u8>),
 }
 
+/// That a run begins, and after which instant another one must have begun to have served for it, if it can.
+#[derive(Clone, Copy)]
+struct Begin(Option<Instant>);
+
+/// What the reply to [`CONFIRM`] means.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// The lock is ours. The fence, or why there is none.
+    Ours(Option<u64>, Option<Vec<u8>>),
+    /// Another run has served for this one; the lock was given back.
+    Served,
+    /// Another run began so many milliseconds before.
+    Unsure(u64),
+    /// The lock is another's.
+    Lost(Vec<u8>),
+}
+
 impl Lease {
     /// A lock that is not held yet.
     pub fn new(options: LockOptions, token: Token) -> Self {
         let [asked_at, valid_until, hold_end, grace_end, renew_at] = [Instant::ZERO; 5];
-        let (is_final, fence, eval_refused) = (false, None, None);
+        let (is_final, fence, eval_refused) = (false, None, false);
         Self { options, token, asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused }
     }
 
@@ -128,71 +145,64 @@ impl Lease {
 
     /// Whether a command may start under it: without LEASE, nine tenths of RELEASE are left.
     pub fn lasts(&self, now: Instant) -> bool {
-        let end = self.options.lease.map_or_else(
-            || self.valid_until.before(self.options.release / 10 * 9),
-            |length| self.valid_until.before(length / 6),
-        );
-        now < end
+        now < self.valid_until.before(self.options.lease.map_or(self.options.release / 10 * 9, |length| length / 6))
     }
 
     /// Makes sure, right before the command starts, that the lock is ours and lasts. Hold and grace count from here.
     /// `stale` is the value of a predecessor's lock that is to be taken over; `margin` is how long a command may be under
-    /// way.
+    /// way. If it fails, the lock may be ours all the same.
     pub fn confirm(
         &mut self,
         redis: &mut dyn Exchange,
         stale: Option<&[u8]>,
         margin: Duration,
     ) -> Result<Confirmed, Error> {
-        let mut tick = self.options.tick.map_or(Tick::Any, Tick::After);
+        let mut tick = self.options.tick;
         for _ in 0..ROUNDS {
-            match self.ask(redis, stale, Some(tick)) {
-                Err(Error::Refused(_, words)) if self.options.lease.is_none() && stale.is_none() => {
-                    self.eval_refused = Some(words);
-                    return self.confirm_without_eval(redis, margin);
-                }
-                Ok(Asked::Ours(fence, note)) if self.lasts(redis.now()) => {
+            let note = match self.ask(redis, stale, Some(Begin(tick))) {
+                Ok(Asked::Ours(fence, note)) => {
                     self.fence = fence;
-                    self.grace_end = redis.now() + self.options.grace;
-                    return if note.is_some() {
-                        self.in_time().map(|()| Confirmed::Ours(note))
-                    } else {
-                        Ok(Confirmed::Ours(None))
-                    };
+                    note
                 }
-                Ok(Asked::Ours(..)) => {}
-                Ok(Asked::Unsure(age)) => tick = tick.decided(age, redis.now()),
+                Ok(Asked::Unsure(age)) => {
+                    // That it may have begun after golock was started is enough: the doubt is as long as the answer took.
+                    tick = tick.filter(|start| age < elapsed(*start, redis.now())).map(|_| Instant::ZERO);
+                    continue;
+                }
                 Ok(Asked::Served) => return Ok(Confirmed::Served),
                 Ok(Asked::Lost(value)) => return Ok(Confirmed::Lost(value)),
+                // GET has said that the lock is ours.
+                Err(Error::Refused(_, words)) if self.options.lease.is_none() && stale.is_none() => {
+                    self.eval_refused = true;
+                    if !self.lasts(redis.now()) {
+                        set_without_eval(redis, self, margin)?;
+                    }
+                    Some(words)
+                }
                 Err(error) => return Err(error),
+            };
+            if note.is_some() && self.is_late() {
+                return Err(Error::Failed(TOO_LATE));
+            }
+            if self.lasts(redis.now()) {
+                self.grace_end = redis.now() + self.options.grace;
+                return Ok(Confirmed::Ours(note));
+            }
+            if self.eval_refused {
+                break;
             }
         }
         Err(Error::Failed("redis takes longer to answer than the lock lasts"))
     }
 
-    /// Where EVAL is refused, GET has said that the lock is ours, and only if it does not surely last it is set anew, under
-    /// the rules of the release without EVAL.
-    fn confirm_without_eval(&mut self, redis: &mut dyn Exchange, margin: Duration) -> Result<Confirmed, Error> {
-        self.in_time()?;
-        if !self.lasts(redis.now()) {
-            set_without_eval(redis, self, margin)?;
-        }
-        if !self.lasts(redis.now()) {
-            return Err(Error::Failed("redis takes longer to answer than the lock lasts, and refuses EVAL"));
-        }
-        self.grace_end = redis.now() + self.options.grace;
-        Ok(Confirmed::Ours(None))
+    /// Whether it was asked for later than GRACE after the start. Where nothing is recorded, only the grace of another run
+    /// keeps us from running once more, so such a lock is not used.
+    fn is_late(&self) -> bool {
+        let grace = self.options.grace;
+        !grace.is_zero() && self.options.tick.is_some_and(|start| start + grace < self.asked_at)
     }
 
-    /// Where nothing is recorded, only the grace of another run keeps us from running once more, so a lock that was asked for
-    /// later than GRACE after the start is not used.
-    pub fn in_time(&self) -> Result<(), Error> {
-        let latest =
-            self.options.tick.filter(|_| !self.options.grace.is_zero()).map(|start| start + self.options.grace);
-        if latest.is_some_and(|latest| latest < self.asked_at) { Err(Error::Failed(TOO_LATE)) } else { Ok(()) }
-    }
-
-    /// Renews it; false if the lock is another's. Once the hold is over there is nothing to ask for.
+    /// Renews it; false if the lock is another's. If it fails, it is due again after a pause.
     pub fn renew(&mut self, redis: &mut dyn Exchange) -> Result<bool, Error> {
         self.renew_at = redis.now() + PAUSE.min(self.options.ttl() / 12);
         Ok(!matches!(self.ask(redis, None, None)?, Asked::Lost(_)))
@@ -203,116 +213,66 @@ impl Lease {
         self.renew_at = Instant::ZERO;
     }
 
-    /// The one question that confirms, renews, and takes over. With a `tick` it is that of a run which begins: it is
-    /// recorded, and the hold counts from it.
-    fn ask(&mut self, redis: &mut dyn Exchange, stale: Option<&[u8]>, tick: Option<Tick>) -> Result<Asked, Error> {
+    /// The one question that confirms, renews, and takes over. That of a run which begins is recorded, and the hold counts
+    /// from it.
+    fn ask(&mut self, redis: &mut dyn Exchange, stale: Option<&[u8]>, begin: Option<Begin>) -> Result<Asked, Error> {
         let (options, token, hold_end) = (&self.options, self.token.as_bytes(), self.hold_end);
-        let hold_end = |at: Instant| if tick.is_some() { at + options.release } else { hold_end };
+        let hold_end = |at: Instant| if begin.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
-        let record = options.record.as_ref().zip(tick);
+        let record = options.record.as_ref().zip(begin);
         let script = [CONFIRM, record.map_or(PLAIN, |_| RECORD)].concat();
         let answer = redis.exchange(Repeat::Always, &|sending, request| {
             let Some(ttl) = ttl(sending.at).map(milliseconds) else { return };
             let about_lock = [token, ttl.as_bytes(), stale.unwrap_or(token)];
-            match record {
-                None => request.push(&[&[b"EVAL", script.as_bytes(), b"1", &options.name], &about_lock[..]].concat()),
-                Some((Recording { key, keep, run }, tick)) => {
-                    let (keep, since) = (milliseconds(*keep), tick.milliseconds(sending.at));
-                    let again: &[u8] = if sending.again { b"1" } else { b"0" };
-                    let keys = [b"EVAL", script.as_bytes(), b"2", &options.name, key];
-                    let about_run = [keep.as_bytes(), &run.identity(), since.as_bytes(), again];
-                    request.push(&[&keys[..], &about_lock, &about_run].concat());
-                }
-            }
+            let Some((record, Begin(tick))) = record else {
+                return eval(request, &script, &[&options.name], &about_lock);
+            };
+            let since = tick.map_or(String::new(), |start| elapsed(start, sending.at).to_string());
+            let (keep, run, again) = (milliseconds(record.keep), record.run.identity(), u8::from(sending.again));
+            let about_run = [keep.as_bytes(), &run, since.as_bytes(), &[b'0' + again]];
+            eval(request, &script, &[&options.name, &record.key], &[&about_lock[..], &about_run].concat());
         })?;
         let asked_at = answer.asked;
         let asked = judge(answer, token)?;
         if let Asked::Ours(..) = asked {
             let ttl = ttl(asked_at).unwrap_or_default();
-            self.valid_until = asked_at + ttl;
+            (self.valid_until, self.hold_end) = (asked_at + ttl, hold_end(asked_at));
             self.renew_at = asked_at + self.options.ttl() / 3;
             self.is_final = ttl < self.options.ttl();
-            self.hold_end = hold_end(asked_at);
         }
         Ok(asked)
     }
 }
 
-/// Which earlier runs have served for this one too, so that it must not happen.
-#[derive(Clone, Copy)]
-enum Tick {
-    /// None.
-    Any,
-    /// Those that began after golock was started.
-    After(Instant),
-    /// The last one.
-    Served,
-}
-
-impl Tick {
-    /// What is asked next, if the other run began `age` milliseconds before a question whose answer came `now`. That it may
-    /// have begun after golock was started is enough: the doubt is as long as the answer took.
-    fn decided(self, age: u64, now: Instant) -> Self {
-        match self {
-            Self::After(started) if age >= elapsed(started, now) => Self::Any,
-            _ => Self::Served,
-        }
-    }
-
-    /// How far back a run counts, for the script.
-    fn milliseconds(self, now: Instant) -> String {
-        match self {
-            Self::Any => String::new(),
-            Self::After(started) => elapsed(started, now).to_string(),
-            Self::Served => i64::MAX.to_string(),
-        }
-    }
-}
-
-/// The milliseconds from `started` to `now`, rounded up.
-fn elapsed(started: Instant, now: Instant) -> u64 {
-    clock::milliseconds(now.since(started).unwrap_or_default()) + 1
-}
-
-/// What the reply to [`CONFIRM`] means.
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    /// The lock is ours. The fence, or why there is none.
-    Ours(Option<u64>, Option<Vec<u8>>),
-    /// Another run has served for this one; the lock was given back.
-    Served,
-    /// Another run began so many milliseconds before.
-    Unsure(u64),
-    /// The lock is another's.
-    Lost(Vec<u8>),
+/// The milliseconds from `start` to `now`, rounded up.
+fn elapsed(start: Instant, now: Instant) -> u64 {
+    clock::milliseconds(now.since(start).unwrap_or_default()) + 1
 }
 
 fn judge(answer: Answer, token: &[u8]) -> Result<Asked, Error> {
     let text = match answer.only() {
         None => return Err(Error::Failed("RELEASE is over")),
         Some(Reply::Bulk(text)) => text,
-        Some(Reply::Error(words)) => return Err(Error::Refused("EVAL", words)),
-        Some(_) => return Err(Error::Failed("redis sent an unexpected reply to EVAL")),
+        other => return Err(Error::of("EVAL", other, "redis sent an unexpected reply to EVAL")),
     };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    Ok(match text.strip_prefix(token) {
-        Some([]) => Asked::Ours(None, None),
-        Some(b" served") => Asked::Served,
-        Some([b' ', behind @ ..]) => match behind.strip_prefix(b"unsure ").and_then(number) {
-            Some(age) => Asked::Unsure(age),
-            None => match number(behind) {
-                Some(fence) => Asked::Ours(Some(fence), None),
-                None => Asked::Ours(None, Some(behind.to_vec())),
-            },
+    let Some(behind) = text.strip_prefix(token) else { return Ok(Asked::Lost(text)) };
+    Ok(match behind.strip_prefix(b" ") {
+        None if behind.is_empty() => Asked::Ours(None, None),
+        None => Asked::Lost(text),
+        Some(b"served") => Asked::Served,
+        Some(words) => match (words.strip_prefix(b"unsure ").and_then(number), number(words)) {
+            (Some(age), _) => Asked::Unsure(age),
+            (_, Some(fence)) => Asked::Ours(Some(fence), None),
+            _ => Asked::Ours(None, Some(words.to_vec())),
         },
-        _ => Asked::Lost(text),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Run;
     use super::super::scripted::{Scripted, at, lease, own, own_and, refusal, script, silence, timed};
+    use super::super::{Recording, Run};
     use super::*;
 
     const MARGIN: Duration = Duration::from_secs(1);
@@ -451,9 +411,7 @@ mod tests {
     #[test]
     fn a_doubt_is_as_long_as_the_answer_took() {
         // Sent 2,500 ms after the start, answered 400 later: a run that began 2,901 before the question was before us.
-        for (age, next, outcome) in
-            [(2901, "-", Ok(Confirmed::Ours(None))), (2900, "9223372036854775807", Ok(Confirmed::Served))]
-        {
+        for (age, next, outcome) in [(2901, "-", Ok(Confirmed::Ours(None))), (2900, "100401", Ok(Confirmed::Served))] {
             let last = if next == "-" { own_and(" 9") } else { own_and(" served") };
             let unsure = own_and(&format!(" unsure {age}"));
             let mut redis = timed([(400, Some(vec![unsure])), (0, Some(vec![last]))]);
@@ -465,13 +423,14 @@ mod tests {
     #[test]
     fn without_eval_it_starts_only_while_it_surely_lasts() {
         let (mut lease, mut redis) = (plain(), timed([(999, Some(vec![refusal()]))]));
-        assert_eq!(confirm(&mut lease, &mut redis), Ok(Confirmed::Ours(None)));
-        assert_eq!((lease.eval_refused.as_deref(), lease.valid_until), (Some(&b"NOPERM"[..]), at(110_000)));
+        let refused = || Ok(Confirmed::Ours(Some(b"NOPERM".to_vec())));
+        assert_eq!(confirm(&mut lease, &mut redis), refused());
+        assert_eq!((lease.eval_refused, lease.valid_until), (true, at(110_000)));
         let set = |last| timed([(1000, Some(vec![refusal()])), (100, Some(vec![own()])), last]);
         let mut redis = set((100, Some(vec![Reply::Status(b"OK".to_vec())])));
-        assert_eq!((confirm(&mut lease, &mut redis), lease.valid_until), (Ok(Confirmed::Ours(None)), at(111_100)));
+        assert_eq!((confirm(&mut lease, &mut redis), lease.valid_until), (refused(), at(111_100)));
         assert_eq!(redis.asked[1..], ["GET k", "SET k TOKEN XX EX 10"]);
-        let failed = Err(Error::Failed("redis takes longer to answer than the lock lasts, and refuses EVAL"));
+        let failed = Err(Error::Failed("redis takes longer to answer than the lock lasts"));
         assert_eq!(confirm(&mut plain(), &mut set((100, Some(vec![Reply::Nil])))), failed);
         assert_eq!(confirm(&mut plain(), &mut set((1000, Some(vec![Reply::Status(b"OK".to_vec())])))), failed);
         let gone = || timed([(1000, Some(vec![refusal()])), (0, Some(vec![Reply::Nil]))]);

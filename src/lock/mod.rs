@@ -35,6 +35,7 @@ pub use token::Token;
 
 use crate::clock::Instant;
 use crate::exchange::Unanswered;
+use crate::resp::{Reply, Request};
 use crate::text::{Escaped, Line};
 use crate::words;
 use std::time::Duration;
@@ -56,14 +57,12 @@ pub struct LockOptions {
     pub tick: Option<Instant>,
 }
 
-/// Where and how the runs of a lock are recorded.
+/// Where the runs of a lock are recorded, for how long, and what is written of this one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub struct Recording {
-    /// The key.
     pub key: Vec<u8>,
-    /// How long it is kept.
     pub keep: Duration,
-    /// What is written of this run.
     pub run: Run,
 }
 
@@ -85,6 +84,14 @@ pub enum Error {
     Failed(&'static str),
 }
 
+/// A failure, and whether the lock may have been taken for us all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Unsure {
+    pub error: Error,
+    pub may_hold: bool,
+}
+
 impl Error {
     /// Whether a signal came first.
     pub fn is_interrupted(&self) -> bool {
@@ -99,6 +106,11 @@ impl Error {
             Self::Failed(words) => (*words).into(),
         }
     }
+
+    /// The refusal that `reply` to `command` is, or that the command has no such reply.
+    fn of(command: &'static str, reply: Option<Reply>, unexpected: &'static str) -> Self {
+        if let Some(Reply::Error(words)) = reply { Self::Refused(command, words) } else { Self::Failed(unexpected) }
+    }
 }
 
 impl From<Unanswered> for Error {
@@ -107,13 +119,10 @@ impl From<Unanswered> for Error {
     }
 }
 
-/// A failure after which the lock may be ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsure {
-    /// What failed.
-    pub error: Error,
-    /// Whether the lock may have been taken for us.
-    pub may_hold: bool,
+/// Appends an EVAL of `script` to `request`.
+fn eval(request: &mut Request, script: &str, keys: &[&[u8]], arguments: &[&[u8]]) {
+    let count = keys.len().to_string();
+    request.push(&[&[b"EVAL", script.as_bytes(), count.as_bytes()], keys, arguments].concat());
 }
 
 /// `span` in milliseconds as Redis takes them, rounded up: zero would mean "now".

@@ -1,5 +1,5 @@
 use super::record::End;
-use super::{Error, Lease, Recording, milliseconds};
+use super::{Error, Lease, eval, milliseconds};
 use crate::clock::Instant;
 use crate::exchange::{Answer, Exchange, Repeat};
 use crate::resp::Reply;
@@ -39,6 +39,8 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
 /// How often the release without EVAL starts again when its last, not repeatable step was not answered.
 const ROUNDS: u32 = 3;
 
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
+
 /// What became of a lock that was to be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
@@ -62,9 +64,9 @@ pub struct Release {
 }
 
 /// Releases the lock of `lease`, which is to persist until its grace is over; `margin` is how long a command may be under
-/// way. `end` is written into the record.
+/// way. `end` is written into the record. If it fails, the lock may have been released all the same.
 pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &End) -> Result<Release, Error> {
-    if lease.eval_refused.is_none() {
+    if !lease.eval_refused {
         match release_by_eval(redis, lease, end) {
             Err(Error::Refused(..)) => {}
             done => return done,
@@ -81,15 +83,10 @@ fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result
     let answer = redis.exchange(Repeat::Always, &|sending, request| {
         let grace = milliseconds(grace_end.since(sending.at).unwrap_or_default());
         let about_lock = [token, grace.as_bytes(), lengthen];
-        match record {
-            None => request.push(&[&[b"EVAL", script.as_bytes(), b"1", name], &about_lock[..]].concat()),
-            Some((Recording { key, keep, .. }, fence)) => {
-                let (fence, keep) = (fence.to_string(), milliseconds(*keep));
-                let success: &[u8] = if end.success { b"1" } else { b"0" };
-                let about_run = [fence.as_bytes(), &end.result, success, keep.as_bytes()];
-                request.push(&[&[b"EVAL", script.as_bytes(), b"2", name, key], &about_lock[..], &about_run].concat());
-            }
-        }
+        let Some((record, fence)) = record else { return eval(request, &script, &[name], &about_lock) };
+        let (fence, keep, success) = (fence.to_string(), milliseconds(record.keep), u8::from(end.success));
+        let about_run = [fence.as_bytes(), &end.result, &[b'0' + success], keep.as_bytes()];
+        eval(request, &script, &[name, &record.key], &[&about_lock[..], &about_run].concat());
     })?;
     let grace = grace_end.since(answer.asked).unwrap_or_default();
     // Until then a lock that we have released stands there with our token.
@@ -107,19 +104,18 @@ fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result
 /// been released the first time, if its grace is over.
 fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>), Error> {
     let repeated = answer.repeated;
-    let was_ours = |code: &[u8]| match code {
-        b"1" => Ok(true),
-        b"0" | b"-1" => Ok(repeated && grace_is_over),
-        _ => Err(Error::Failed("redis sent an unexpected reply to EVAL")),
-    };
-    match answer.only() {
-        Some(Reply::Integer(code)) => was_ours(code.to_string().as_bytes()).map(|ours| (ours, None)),
+    let (code, record) = match answer.only() {
+        Some(Reply::Integer(code)) => (code.to_string().into_bytes(), None),
         Some(Reply::Bulk(text)) => {
             let (code, record) = text.split_at(text.iter().position(|&byte| byte == b' ').unwrap_or(text.len()));
-            was_ours(code).map(|ours| (ours, record.get(1..).map(<[u8]>::to_vec)))
+            (code.to_vec(), record.get(1..).map(<[u8]>::to_vec))
         }
-        Some(Reply::Error(words)) => Err(Error::Refused("EVAL", words)),
-        _ => was_ours(b"").map(|ours| (ours, None)),
+        other => return Err(Error::of("EVAL", other, UNEXPECTED)),
+    };
+    match &code[..] {
+        b"1" => Ok((true, record)),
+        b"0" | b"-1" => Ok((repeated && grace_is_over, record)),
+        _ => Err(Error::Failed(UNEXPECTED)),
     }
 }
 
@@ -127,7 +123,7 @@ fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>),
 /// be taken by another, so it is only touched while our own clock says that it cannot expire within `margin`, and the
 /// second step is never repeated without the first.
 fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duration) -> Result<Released, Error> {
-    let mut last = None;
+    let mut last = Error::Failed("redis did not answer");
     for round in 0..ROUNDS {
         match look(redis, lease)? {
             Look::Ours => {}
@@ -137,11 +133,11 @@ fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duratio
         // A release lengthens nothing: the grace is cut where the lock ends.
         let end = lease.grace_end.min(lease.valid_until);
         match delete_or_set(redis, lease, margin, &|now| end.since(now).unwrap_or_default()) {
-            Err(Error::Exchange(error)) => last = Some(error),
+            Err(Error::Exchange(error)) => last = error.into(),
             done => return done,
         }
     }
-    last.map_or(Err(Error::Failed("redis did not answer")), |error| Err(Error::Exchange(error)))
+    Err(last)
 }
 
 /// Sets a lock of ours to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left
@@ -165,13 +161,11 @@ enum Look {
 }
 
 fn look(redis: &mut dyn Exchange, lease: &Lease) -> Result<Look, Error> {
-    let name = &lease.options.name;
-    match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", name]))?.only() {
+    match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", &lease.options.name]))?.only() {
         Some(Reply::Bulk(value)) if value == lease.token.as_bytes() => Ok(Look::Ours),
         Some(Reply::Bulk(_)) => Ok(Look::Another),
         Some(Reply::Nil) => Ok(Look::Gone),
-        Some(Reply::Error(words)) => Err(Error::Refused("GET", words)),
-        _ => Err(Error::Failed("redis sent an unexpected reply to GET")),
+        other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
     }
 }
 
@@ -185,17 +179,14 @@ fn delete_or_set(
 ) -> Result<Released, Error> {
     let (name, token) = (&lease.options.name, lease.token.as_bytes());
     let answer = redis.exchange(Repeat::Never, &|sending, request| {
-        let left = lease.valid_until.since(sending.at).unwrap_or_default();
-        if left <= margin {
+        if lease.valid_until.since(sending.at).unwrap_or_default() <= margin {
             // It might be another's by the time that this arrives.
             return;
         }
         let rest = rest(sending.at);
-        let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
-        if seconds == 0 {
-            request.push(&[b"DEL", name]);
-        } else {
-            request.push(&[b"SET", name, token, b"XX", b"EX", seconds.to_string().as_bytes()]);
+        match rest.as_secs() + u64::from(rest.subsec_nanos() > 0) {
+            0 => request.push(&[b"DEL", name]),
+            seconds => request.push(&[b"SET", name, token, b"XX", b"EX", seconds.to_string().as_bytes()]),
         }
     })?;
     let rest = rest(answer.asked);
@@ -204,25 +195,22 @@ fn delete_or_set(
         (Some(Reply::Integer(1)), true) => Ok(Released::Free),
         (Some(Reply::Status(_)), false) => Ok(Released::InGrace(rest)),
         (Some(Reply::Integer(0)), true) | (Some(Reply::Nil), false) => Ok(Released::Lost),
-        (Some(Reply::Error(words)), _) => Err(Error::Refused("the release", words)),
-        _ => Err(Error::Failed("redis sent an unexpected reply to the release")),
+        (other, _) => Err(Error::of("the release", other, "redis sent an unexpected reply to the release")),
     }
 }
 
 /// Deletes the lock `name`, whoever holds it; whether there was one.
 pub fn reset(redis: &mut dyn Exchange, name: &[u8]) -> Result<bool, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"DEL", name]))?.only() {
-        Some(Reply::Integer(0)) => Ok(false),
-        Some(Reply::Integer(1)) => Ok(true),
-        Some(Reply::Error(words)) => Err(Error::Refused("DEL", words)),
-        _ => Err(Error::Failed("redis sent an unexpected reply to DEL")),
+        Some(Reply::Integer(count @ (0 | 1))) => Ok(count == 1),
+        other => Err(Error::of("DEL", other, "redis sent an unexpected reply to DEL")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Run;
     use super::super::scripted::{Scripted, at, lease, own, refusal, script, silence, timed};
+    use super::super::{Recording, Run};
     use super::*;
 
     const MARGIN: Duration = Duration::from_secs(1);
@@ -292,7 +280,7 @@ mod tests {
     #[test]
     fn where_eval_was_refused_before_it_is_not_tried_again() {
         let (mut lease, mut redis) = (lease(105_000, 60, None), script([Some(own()), Some(Reply::Integer(1))]));
-        lease.eval_refused = Some(b"NOPERM".to_vec());
+        lease.eval_refused = true;
         assert_eq!((released(&lease, &mut redis), redis.asked.len()), (Ok(Released::Free), 2));
     }
 
@@ -332,7 +320,7 @@ mod tests {
     #[test]
     fn the_margin_is_that_of_when_it_is_sent() {
         let (mut lease, looked) = (lease(105_000, 60, None), (4000, Some(vec![own()])));
-        lease.eval_refused = Some(b"NOPERM".to_vec());
+        lease.eval_refused = true;
         assert_eq!(released(&lease, &mut timed([looked])), Ok(Released::LeftToExpire));
     }
 

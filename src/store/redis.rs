@@ -105,11 +105,9 @@ impl<'a> RedisStore<'a> {
 
     fn tell_acquired(&self, note: Option<Vec<u8>>) {
         self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
-        if let Some(words) = &self.lease.eval_refused {
-            self.log.debug(text!("redis refuses EVAL: {}; the lock is released by GET and DEL", Escaped(words)));
-        }
         if let Some(words) = note.map(|words| self.client.redacted(&words)) {
-            self.log.debug(text!("nothing is recorded of this run: {}", Escaped(&words)));
+            let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
+            self.log.debug(text!("{}: {}", what, Escaped(&words)));
         }
     }
 
