@@ -228,7 +228,7 @@ impl Job<'_> {
                 }
             };
             self.refuse_own(&status)?;
-            let holder = Some((status.value.clone(), status.record.as_ref().map(|record| record.end)));
+            let holder = Some((status.value.clone(), status.record.as_ref().map(|record| record.number("end"))));
             if told != holder {
                 report.debug(text!("{}", status.told()));
                 told = holder;

@@ -152,7 +152,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
             return Ok(Attempt::Busy(self, status(content, false)));
         }
         let (hold_end, now) = (Instant::after(self.options.release), unix_milliseconds());
-        let age = content.record.as_ref().and_then(|before| now.checked_sub(before.start));
+        let age = content.record.as_ref().and_then(|before| now.checked_sub(before.number("start")?));
         let since = self.options.tick.map(|start| milliseconds(Instant::now().since(start).unwrap_or_default()));
         if age.zip(since).is_some_and(|(age, since)| age <= since) {
             return Ok(Attempt::Served);
@@ -217,7 +217,7 @@ impl LocalLock<'_> {
         let (now, keep) = (unix_milliseconds(), self.store.options.record.as_ref().map(|record| record.keep));
         let is_ours = !self.is_unlocked && is_at(&self.file, &self.store.path);
         if let Some((record, keep)) = self.content.record.as_mut().zip(keep) {
-            record.end(end, now);
+            *record = record.ended(end, now);
             self.content.kept_until = now + milliseconds(keep);
         }
         let done = match self.content.is_needed() {
@@ -244,7 +244,7 @@ impl Held for LocalLock<'_> {
     }
 
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
-        let fence = self.content.record.as_ref().map(|record| record.fence);
+        let fence = self.content.record.as_ref().and_then(|record| record.number("fence"));
         (&self.content.token, fence, Binding::InheritFd(self.file.as_fd()))
     }
 

@@ -43,9 +43,9 @@ impl Content {
 
     pub(super) fn text(&self) -> Vec<u8> {
         let ((until, length), kept_until) = (self.grace, self.kept_until);
-        let record = self.record.as_ref().map(Record::line).unwrap_or_default();
+        let record = self.record.as_ref().map_or(&b""[..], Record::line);
         let start = format!("{until} {length} ");
-        [start.as_bytes(), &self.token, format!(" {kept_until}\n").as_bytes(), &record, b"\n"].concat()
+        [start.as_bytes(), &self.token, format!(" {kept_until}\n").as_bytes(), record, b"\n"].concat()
     }
 
     /// The milliseconds that are left of the grace.

@@ -93,14 +93,14 @@ impl<'a> RedisStore<'a> {
         match released.map(|release| release.lock) {
             // If it is another's, it has never been ours.
             Ok(Released::Free | Released::InGrace(_) | Released::Lost) => Ok(()),
-            Ok(Released::LeftToExpire) => Err(self.not_released("it might be another's by now".into())),
-            Err(error) => Err(self.not_released(error.words())),
+            Ok(Released::LeftToExpire) => Err(self.not_released(&"it might be another's by now".into())),
+            Err(error) => Err(self.not_released(&error.words())),
         }
     }
 
-    fn not_released(&self, why: Line) -> Line {
+    fn not_released(&self, why: &Line) -> Line {
         let (name, ttl) = (Escaped(&self.lease.options.name), self.lease.options.ttl().as_secs());
-        words!("cannot release {}: {}; it may stay locked for up to {} s", name, why, ttl)
+        words!("cannot release {}: {}; it may stay locked for up to {} s", name, *why, ttl)
     }
 
     fn tell_acquired(&self, note: Option<Vec<u8>>) {
@@ -222,7 +222,7 @@ impl Held for RedisLock<'_> {
             (_, Ok(Released::LeftToExpire)) => {
                 Ok("left the lock to expire: it cannot be released safely without EVAL".into())
             }
-            (_, Err(error)) => Err(store.not_released(error.words())),
+            (_, Err(error)) => Err(store.not_released(&error.words())),
         };
         Ending { told, record }
     }
