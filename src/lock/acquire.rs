@@ -21,7 +21,6 @@ pub enum Look {
 
 /// The outcome of asking for a lock.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Acquired {
     /// It is ours.
     Ours,
