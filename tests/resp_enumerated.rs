@@ -1,7 +1,7 @@
-//! The parser of replies, given every input up to a length over ten bytes: those that mean something in RESP, and an `x`.
-//! Its verdict is compared with that of a reference parser, which is slow and plain.
+//! Compares the parser with a slow and plain reference, on every input up to a length over ten bytes: those that mean
+//! something in RESP, and an `x`.
 //!
-//! `GOLOCK_RESP_BYTES` is the length. 8 are 111,111,111 inputs: some seconds with `--profile model`.
+//! `GOLOCK_RESP_BYTES` sets the length. At 8 there are 111,111,111 inputs, which take seconds with `--profile model`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use std::{env, thread};
 
 const ALPHABET: [char; 10] = ['+', '-', ':', '$', '0', '1', '9', '\r', '\n', 'x'];
 
-/// The shortest that has a string with a byte in it. Without optimization it takes some seconds.
+/// The shortest bulk string that is not empty has 7 bytes. Without optimization this length takes two seconds.
 const SHORT: usize = 7;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ fn parsed(input: &str) -> Verdict {
     }
 }
 
-/// The verdict of the protocol: a type, a line, and after a length a string.
+/// The verdict of the protocol: a type, a line, and after a length a string of that length.
 fn expected(input: &str) -> Verdict {
     let Some(kind) = input.chars().next() else { return Partial };
     if !"+-:$".contains(kind) {
@@ -72,7 +72,7 @@ fn number<N: FromStr + Display>(digits: &str) -> Option<N> {
     digits.parse().ok().filter(|number: &N| number.to_string() == digits)
 }
 
-/// `rest` is to be a string of this length and CRLF; 64 KiB is the limit in DESIGN.md.
+/// `rest` must be a string of this length and CRLF. The limit of 64 KiB is in DESIGN.md.
 fn string(rest: &str, length: usize, used: usize) -> Verdict {
     let (string, end) = rest.split_at(length.min(rest.len()));
     if length > 64 * 1024 {
@@ -134,7 +134,7 @@ fn check(input: &mut String, before: &Verdict, longest: usize, tally: &mut Tally
     }
 }
 
-/// All inputs of two bytes and more, by all cores: each takes the next two bytes to begin with.
+/// Checks all inputs of two bytes and more on all cores. Each core takes the next pair of first bytes.
 fn check_in_parallel(longest: usize) -> Tally {
     let next = AtomicUsize::new(0);
     let work = || {
