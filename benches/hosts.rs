@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "it prints")]
 
-use golock::lock::{Command, Exchange, Lock, Repeat, acquire};
-use golock::resp::{Parsed, Reply, encode, parse};
+use golock::clock;
+use golock::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+use golock::lock::{Lease, LockOptions, Look, Token, acquire};
+use golock::resp::{Parsed, Reply, Request, parse};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -23,33 +25,30 @@ use std::time::{Duration, Instant};
 /// Golock's own patience: `REDIS_TIMEOUT`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Golock's `RELEASE`.
-const TTL: Duration = Duration::from_hours(24);
+/// Golock's `GRACE` and `RELEASE`.
+const GRACE: Duration = Duration::from_secs(40);
+const RELEASE: Duration = Duration::from_hours(24);
 
 /// The reply to SET and the reply to GET.
 const REPLIES: usize = 2;
 
 /// Writes down what is asked of it and answers nothing.
 #[derive(Default)]
-struct Recorder(Vec<u8>);
+struct Recorder(Request);
 
 impl Exchange for Recorder {
-    type Error = ();
-
-    fn exchange(&mut self, commands: &[Command<'_>], _: Repeat) -> Result<golock::lock::Answer, ()> {
-        for command in commands {
-            encode(&mut self.0, command);
-        }
-        Err(())
+    fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
+        build(Sending { at: clock::Instant::now(), again: false }, &mut self.0);
+        Err(Unanswered { why: None, may_be_done: true })
     }
 }
 
-/// What golock sends to take `lock`.
-fn request(lock: &Lock) -> Vec<u8> {
+/// What golock sends to take the lock of `lease`.
+fn request(lease: &mut Lease) -> Vec<u8> {
     let mut recorder = Recorder::default();
     // It has to fail, as nothing answers.
-    let _ = acquire(&mut recorder, lock);
-    recorder.0
+    let _ = acquire(&mut recorder, lease, Look::Lock);
+    recorder.0.bytes
 }
 
 /// How a host fared.
@@ -63,7 +62,7 @@ enum Fate {
 /// A host on its way.
 struct Host {
     stream: TcpStream,
-    lock: Lock,
+    lease: Lease,
     answer: Vec<u8>,
     asked: bool,
 }
@@ -79,14 +78,16 @@ impl Host {
             Err(error) => return Err(error),
         }
         sockopt::set_tcp_nodelay(&fd, true)?;
-        let lock = Lock::new(format!("cronlock.{key}").as_bytes(), TTL);
-        Ok(Self { stream: fd.into(), lock, answer: Vec::new(), asked: false })
+        let name = format!("cronlock.{key}").into_bytes();
+        let options = LockOptions { name, grace: GRACE, release: RELEASE, lease: None, record: None, tick: None };
+        let lease = Lease::new(options, Token::random());
+        Ok(Self { stream: fd.into(), lease, answer: Vec::new(), asked: false })
     }
 
     /// Goes on as far as it can without waiting.
     fn advance(&mut self) -> Option<Fate> {
         if !self.asked {
-            match self.stream.write_all(&request(&self.lock)) {
+            match self.stream.write_all(&request(&mut self.lease)) {
                 Ok(()) => self.asked = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(_) => return Some(Fate::Failed),
@@ -118,7 +119,7 @@ impl Host {
             }
         }
         match last {
-            Some(Reply::Bulk(value)) if value == self.lock.token.as_bytes() => Some(Fate::Took),
+            Some(Reply::Bulk(value)) if value == self.lease.token.as_bytes() => Some(Fate::Took),
             Some(Reply::Bulk(_)) => Some(Fate::Skipped),
             _ => Some(Fate::Failed),
         }
