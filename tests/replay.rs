@@ -84,6 +84,11 @@ fn nothing_is_believed_that_the_server_did_not_say() {
     replay("session");
 }
 
+#[test]
+fn a_record_of_any_bytes_is_read_shown_and_followed() {
+    replay("record");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn a_broken_pem_file_is_named() {

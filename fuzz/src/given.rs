@@ -9,64 +9,62 @@ use std::os::unix::ffi::OsStrExt;
 /// Stands in an input for a secret that nothing may repeat.
 const SECRET: &[u8] = b"S3CRET";
 
+/// A config file that is not there.
+const ANOTHER_FILE: &str = "/dev/null/not/there";
+
 thread_local! {
     static FILE: RefCell<TextFile> = RefCell::new(TextFile::new());
 }
 
 /// Arguments, environment and the text of the config file, if there is one.
 #[derive(Default)]
-pub(crate) struct Given<'a> {
+pub(crate) struct Given {
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'a [u8], &'a [u8])>,
-    pub(crate) file: Option<&'a [u8]>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) file: Option<Vec<u8>>,
 }
 
-impl<'a> Given<'a> {
-    /// Reads an input. Another config file than that of the input is not to be named: it could be any on this host.
-    pub(crate) fn read(input: &'a [u8]) -> Self {
+impl Given {
+    /// Reads an input. It cannot name another config file: that could be any on this host.
+    pub(crate) fn read(input: &[u8]) -> Self {
         let mut parts = input.splitn(3, |&byte| byte == b'^');
         let mut lines = || lines(parts.next().unwrap_or_default());
         let args = lines().into_iter().map(until_nul).map(not_another_file).map(text).collect();
         let env = lines().into_iter().filter_map(assignment).map(|(name, value)| (until_nul(name), until_nul(value)));
-        let env = env.filter(|(name, _)| !names(Id::Config, name)).collect();
-        Self { args, env, file: parts.next() }
+        let env = env.filter(|(name, _)| !names(Id::Config, name)).map(|(name, value)| (text(name), text(value)));
+        Self { args, env: env.collect(), file: parts.next().map(<[u8]>::to_vec) }
     }
 
     /// What golock makes of it.
     pub(crate) fn parse(&self) -> Result<Invocation<'_>, Error> {
         FILE.with_borrow_mut(|file| {
-            file.write(self.file.unwrap_or_default());
-            let config = self.file.map_or(OsStr::new("/dev/null"), |_| file.path().as_os_str());
-            let env = self.env.iter().map(|&(name, value)| (text(name), text(value)));
-            let env = env.chain([(format!("{PREFIX}CONFIG").into(), config.to_owned())]);
-            Invocation::parse(&self.args, env)
+            file.write(self.file.as_deref().unwrap_or_default());
+            let config = self.file.as_ref().map_or(OsStr::new("/dev/null"), |_| file.path().as_os_str());
+            let config = (format!("{PREFIX}CONFIG").into(), config.to_owned());
+            let env: Vec<_> = self.env.iter().cloned().chain([config]).collect();
+            Invocation::parse(&self.args, &env)
         })
     }
 
-    /// Line `number` of the file.
-    pub(crate) fn line(&self, number: usize) -> Option<&'a [u8]> {
-        self.file?.split(|&byte| byte == b'\n').nth(number.checked_sub(1)?)
+    /// The config files that a message can name.
+    pub(crate) fn files() -> [String; 3] {
+        let file = FILE.with_borrow(|file| file.path().display().to_string());
+        [file, ANOTHER_FILE.to_owned(), "/dev/null".to_owned()]
     }
 
-    /// Whether an argument can be the option of `id`.
-    pub(crate) fn has_option(&self, id: Id) -> bool {
-        let option = format!("--{}", id.row().option());
-        let short = |arg: &[u8]| id == Id::Verbose && arg.starts_with(b"-") && arg.contains(&b'v');
-        self.args.iter().map(|arg| arg.as_bytes()).any(|arg| arg.starts_with(option.as_bytes()) || short(arg))
+    /// The names and values in the file, by a glance at each line; an empty name where there is no assignment.
+    pub(crate) fn file_lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let lines = self.file.iter().flat_map(|text| text.split(|&byte| byte == b'\n')).map(<[u8]>::trim_ascii);
+        lines.map(|line| {
+            let exported =
+                line.strip_prefix(b"export").filter(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"));
+            assignment(exported.unwrap_or(line).trim_ascii_start())
+                .filter(|(name, _)| !name.is_empty())
+                .unwrap_or((b"", line))
+        })
     }
 
-    /// Whether the environment has a value for `id`.
-    pub(crate) fn has_variable(&self, id: Id) -> bool {
-        self.env.iter().any(|(name, _)| names(id, name))
-    }
-
-    /// Whether `id` can come from anywhere.
-    pub(crate) fn has(&self, id: Id) -> bool {
-        let line = |text: &[u8]| text.windows(id.row().name.len()).any(|part| part == id.row().name.as_bytes());
-        self.has_option(id) || self.has_variable(id) || self.file.is_some_and(line)
-    }
-
-    /// Whether the secret stands in it, and nowhere but in values that are secrets.
+    /// Whether the secret stands in it, and nowhere but in values that are secrets, or of no setting.
     pub(crate) fn keeps_a_secret(&self) -> bool {
         let (mut found, mut before) = (false, None);
         for arg in self.args.iter().map(|arg| arg.as_bytes()) {
@@ -78,10 +76,10 @@ impl<'a> Given<'a> {
             }
             before = before.is_none().then_some(arg).filter(|arg| needs_value(arg));
         }
-        let file = self.file.into_iter().flat_map(lines).map(|line| line.strip_prefix(b"export ").unwrap_or(line));
-        for (name, value) in self.env.iter().copied().chain(file.map(|line| assignment(line).unwrap_or((line, b"")))) {
+        let env = self.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        for (name, value) in env.chain(self.file_lines()) {
             found |= has_secret(value);
-            if has_secret(name) || (has_secret(value) && !names(Id::Auth, name) && !names(Id::Url, name)) {
+            if has_secret(name) || (has_secret(value) && is_shown(name)) {
                 return false;
             }
         }
@@ -111,7 +109,8 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     if text.is_empty() { Vec::new() } else { text.split(|&byte| byte == b'\n').collect() }
 }
 
-fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The name and the value of an assignment.
+pub(crate) fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = line.iter().position(|&byte| byte == b'=')?;
     Some((&line[..equals], &line[equals + 1..]))
 }
@@ -129,6 +128,12 @@ fn not_another_file(arg: &[u8]) -> &[u8] {
 fn needs_value(arg: &[u8]) -> bool {
     let id = arg.strip_prefix(b"--").and_then(Id::of_option);
     id.is_some_and(|id| id.row().kind != Kind::Switch)
+}
+
+/// Whether a message may show the value of the variable `name`.
+fn is_shown(name: &[u8]) -> bool {
+    let id = name.strip_prefix(PREFIX.as_bytes()).and_then(Id::named);
+    id.is_some_and(|id| id.row().kind != Kind::Secret)
 }
 
 fn is_secret_option(arg: &[u8]) -> bool {

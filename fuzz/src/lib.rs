@@ -5,19 +5,26 @@
 mod config;
 mod conversation;
 mod given;
+mod layers;
+mod message;
 mod parse_reply;
 #[cfg(feature = "tls")]
 mod pem;
+mod proof;
+mod record;
 mod request;
 mod round_trip;
 mod server;
 mod session;
+mod shown;
 mod text_file;
+mod values;
 
 pub use config::config;
 pub use parse_reply::parse_reply;
 #[cfg(feature = "tls")]
 pub use pem::pem;
+pub use record::record;
 pub use round_trip::round_trip;
 pub use session::session;
 
@@ -30,6 +37,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("round_trip", round_trip),
     ("config", config),
     ("session", session),
+    ("record", record),
     #[cfg(feature = "tls")]
     ("pem", pem),
 ];

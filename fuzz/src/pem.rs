@@ -1,13 +1,11 @@
 //! `[TLS_CA]^[TLS_CERT]^[TLS_KEY]`: the PEM files of TLS, through the real set-up of a client.
 
-use super::session::{signals, story};
+use super::shown::assert_line;
 use super::text_file::TextFile;
-use golock::net::{Client, Endpoint, Identity, Login, Retry, Server, SetupError, TlsMode, Trust};
+use golock::net::{Credentials, Endpoint, Identity, Server, TlsOptions, Trust};
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
-
-const RETRY: Retry = Retry { timeout: Duration::from_secs(5), attempts: 0, backoff: Duration::ZERO };
 
 thread_local! {
     static FILES: RefCell<[TextFile; 3]> = RefCell::new([TextFile::new(), TextFile::new(), TextFile::new()]);
@@ -22,32 +20,46 @@ pub fn pem(input: &[u8]) {
         }
         let [ca, chain, key] = files.each_ref().map(TextFile::path);
         let identity = (texts.len() == 3).then(|| Identity { chain: chain.into(), key: key.into() });
-        let tls = TlsMode::On(Trust::File(ca.into()), identity);
-        let server = Server { endpoint: Endpoint::Tcp("localhost".into(), 1), login: Login::default(), tls };
-        let made = signals(|signals| Client::new(server, RETRY, signals, story()).map(|_| ()));
+        let made = Credentials::read(Some(&server(TlsOptions { trust: Trust::File(ca.into()), identity, name: None })));
         let named: Vec<_> = [ca, chain, key].into_iter().zip(texts).collect();
         match made {
-            Ok(()) => assert!(named[0].1.windows(10).any(|part| part == b"-----BEGIN"), "whom is it to trust?"),
-            Err(error) => assert_named(&error, &named),
+            Ok(_) => assert!(begins_section(named[0].1), "whom is it to trust?"),
+            Err(why) => assert_named(&why.to_string(), &named),
         }
     });
 }
 
-/// The error names one of the files, and in it the first line of a section, or none where there is no section.
-fn assert_named(error: &SetupError, files: &[(&Path, &[u8])]) {
-    let message = error.to_string();
-    match error {
-        SetupError::BadPem(path, line, _) => {
-            let (_, text) = files.iter().find(|(known, _)| known == path).expect("one of our files");
-            let found = text.split(|&byte| byte == b'\n').nth(line.saturating_sub(1)).expect("a line that exists");
-            assert!(*line == 0 || found.starts_with(b"-----BEGIN"), "{message}: no section begins there");
-            let place =
-                if *line == 0 { format!("{}: ", path.display()) } else { format!("{}:{line}: ", path.display()) };
-            assert!(message.starts_with(&place), "{message}");
-        }
-        SetupError::BadIdentity(chain, key, _) => {
-            assert!([chain, key].iter().all(|path| message.contains(&path.display().to_string())), "{message}");
-        }
-        SetupError::Unreadable(..) | SetupError::Other(_) => panic!("{message}"),
+fn server(tls: TlsOptions) -> Server {
+    Server {
+        endpoint: Endpoint::Tcp("localhost".into(), 1),
+        user: None,
+        password: None,
+        auth_file: None,
+        database: 0,
+        tls: Some(tls),
+        timeout: Duration::from_secs(5),
+        attempts: 0,
+        backoff: Duration::ZERO,
+    }
+}
+
+fn begins_section(text: &[u8]) -> bool {
+    text.windows(10).any(|part| part == b"-----BEGIN")
+}
+
+/// The message begins with one of the files, and perhaps with the line in it on which a section begins.
+fn assert_named(message: &str, files: &[(&Path, &[u8])]) {
+    assert_line(message);
+    let behind = |path: &Path| message.strip_prefix(&path.display().to_string());
+    let found = files.iter().find_map(|(path, text)| Some((behind(path)?, text)));
+    let (rest, text) = found.unwrap_or_else(|| panic!("none of our files: {message}"));
+    if let Some((number, _)) = rest.strip_prefix(':').and_then(|rest| rest.split_once(": ")) {
+        let number: usize = number.parse().unwrap_or_else(|_| panic!("not a line: {message}"));
+        let line = text.split(|&byte| byte == b'\n').nth(number.saturating_sub(1)).expect("a line that exists");
+        assert!(number == 0 || begins_section(line), "{message}: no section begins there");
+    } else if let Some(other) = rest.strip_prefix(" and ") {
+        assert!(files.iter().any(|(path, _)| other.starts_with(&path.display().to_string())), "{message}");
+    } else {
+        assert!(rest.starts_with(": "), "{message}");
     }
 }

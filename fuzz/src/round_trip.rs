@@ -2,20 +2,20 @@
 //! what a server writes is read by golock.
 
 use super::request::{Words, commands};
-use golock::resp::{Parsed, Reply, encode, parse};
+use golock::resp::{Parsed, Reply, Request, parse};
 
 /// Sends two commands made of the words, and gets every word back as a reply.
 pub fn round_trip(input: &[u8]) {
     let Some((&first, rest)) = input.split_first() else { return };
     let words = words(rest);
     let (left, right) = words.split_at(usize::from(first).min(words.len()));
-    let mut request = Vec::new();
-    for command in [left, right] {
-        encode(&mut request, command);
-    }
+    let mut request = Request::default();
+    request.push(left);
+    request.push(right);
     let owned = |command: &[&[u8]]| command.iter().map(|word| word.to_vec()).collect::<Words>();
-    assert_eq!(commands(&request), [owned(left), owned(right)]);
-    assert_eq!(request.len(), size(left) + size(right), "something follows the commands");
+    assert_eq!(commands(&request.bytes), [owned(left), owned(right)]);
+    assert_eq!(request.bytes.len(), size(left) + size(right), "something follows the commands");
+    assert_eq!(request.commands, 2);
 
     let replies: Vec<Reply> = words.into_iter().map(reply).collect();
     let sent: Vec<u8> = replies.iter().flat_map(written).collect();

@@ -111,17 +111,27 @@ impl Play {
 }
 
 impl Turn {
-    /// The last command that was asked, and the reply to it if it was sent in full.
-    pub(crate) fn last(&self) -> Option<(&Words, Reply)> {
-        let mut rest = &self.sent[..];
-        let mut last = None;
+    /// The commands, each with the reply to it, as far as they were sent in full.
+    pub(crate) fn replies(&self) -> Vec<(&Words, Reply)> {
+        let (mut rest, mut replies) = (&self.sent[..], Vec::new());
         for command in &self.asked {
-            let Ok(Parsed::Complete(reply, used)) = parse(rest) else { return None };
+            let Ok(Parsed::Complete(reply, used)) = parse(rest) else { break };
             rest = &rest[used..];
-            last = Some((command, reply));
+            replies.push((command, reply));
         }
-        last
+        replies
     }
+
+    /// The reply to the only command, if that is `name`.
+    pub(crate) fn only(&self, name: &str) -> Option<Reply> {
+        let reply = self.replies().pop().filter(|(command, _)| is(command, name));
+        reply.map(|(_, reply)| reply).filter(|_| self.asked.len() == 1)
+    }
+}
+
+/// Whether `command` is called `name`.
+pub(crate) fn is(command: &Words, name: &str) -> bool {
+    command.first().is_some_and(|first| first == name.as_bytes())
 }
 
 /// The commands that have come; none if the client has hung up.

@@ -1,28 +1,34 @@
 //! `[what to do]\n[conversation]`: a server's whole conversation with the real client and the real lock.
 //!
-//! What to do, a letter each: `a`cquire, re`n`ew, `r`elease, release with `g`race, re`l`ease where a command may take
-//! longer than the lock lasts, `s`tatus, `d`elete; `p` gives a password, `u` a user and `b` a database. In the
-//! conversation `&` ends what is said to one request, `^` closes the connection, `@` stands for the lock's token, and
-//! `` `c `` repeats the byte before it, the more often the later `c` stands in the alphabet.
+//! What to do, a letter each: `a`cquire, `c`onfirm, re`n`ew, `r`elease, release with `g`race, re`l`ease where a command may
+//! take longer than the lock lasts, `s`tatus, `d`elete, lis`t`, t`o`ld that it is overdue; `w` acquires with a look at the record.
+//! `p` gives a password, `u` a user and `b` a database; `k` keeps a record, `e` holds a lease, `i` minds other runs of the
+//! same tick. In the conversation `&` ends what is said to one request, `^` closes the connection, `@` stands for the lock's
+//! token, and `` `c `` repeats the byte before it, the more often the later `c` stands in the alphabet.
 
 use super::conversation::parts;
-use super::request::Words;
+use super::proof::{self, Proof};
 use super::server::{Play, Server, Turn};
-use golock::clock::Moment;
-use golock::config::Invocation;
-use golock::lock::{self, Acquired, Lease, Lock, Released, Status};
-use golock::net::{self, Client, Endpoint, Login, Retry, TlsMode};
-use golock::report::Story;
-use golock::resp::{BULK_LIMIT, LINE_LIMIT, Reply};
-use golock::signals::Signals;
+use super::shown::{assert_line, assert_metrics, assert_printed, assert_table};
+use golock::clock::Instant;
+use golock::interrupt::Interrupts;
+use golock::lock::{self, Acquired, End, Entry, Lease, LockOptions, Look, Recording, Run, Token};
+use golock::net::{self, Client, Credentials, Endpoint};
+use golock::report::{metrics, table};
+use golock::resp::{BULK_LIMIT, LINE_LIMIT};
+use golock::text::{Log, Secret, Text};
 use signal_hook::consts::SIGPIPE;
+use std::fmt::Display;
 use std::time::Duration;
-
-/// No server of ours keeps a client waiting, so that this much time means that something hangs.
-const RETRY: Retry = Retry { timeout: Duration::from_secs(30), attempts: 1, backoff: Duration::ZERO };
 
 /// What stands in the password only.
 const PASSWORD: &str = "S3CRET-password";
+
+/// The most letters of what to do.
+const STEPS: usize = 12;
+
+/// The most requests that one step may need: the five rounds of acquiring, each sent twice and redirected.
+const MOST_REQUESTS: usize = 100;
 
 /// How much more than the limits allow the kernel may hold between the two.
 const SLACK: usize = 64 * 1024;
@@ -30,68 +36,93 @@ const SLACK: usize = 64 * 1024;
 /// How long a lock persists here.
 const TTL: Duration = Duration::from_mins(10);
 
-/// Whether a command and the reply to it were the reason for what was done.
-type Proof = Box<dyn Fn(&Words, &Reply) -> bool>;
-
 thread_local! {
     static SERVER: Server = Server::start();
-    static SIGNALS: &'static Signals = catch_signals();
-    static STORY: Story = silent_story();
+    static INTERRUPTS: &'static Interrupts = catch_signals();
 }
 
 /// Catches what golock catches, and SIGPIPE: libFuzzer's `main` does not ignore it, as that of a Rust program does.
-fn catch_signals() -> &'static Signals {
+fn catch_signals() -> &'static Interrupts {
     signal_hook::flag::register(SIGPIPE, std::sync::Arc::default()).expect("a signal handler");
-    Signals::install().expect("signal handlers")
-}
-
-fn silent_story() -> Story {
-    let args = ["--config=/dev/null", "--print-key", "--key=k"].map(Into::into);
-    let Ok(Invocation::PrintKey(config)) = Invocation::parse(&args, []) else { panic!("a plain configuration") };
-    Story::begin(&config)
-}
-
-/// Lends the signals of this thread.
-pub(crate) fn signals<T>(lend: impl FnOnce(&Signals) -> T) -> T {
-    SIGNALS.with(|signals| lend(signals))
-}
-
-/// A story that tells nothing.
-pub(crate) fn story() -> Story {
-    STORY.with(|story| *story)
+    Box::leak(Box::new(Interrupts::catch().expect("signals")))
 }
 
 /// Asks the server of the input for a lock, and believes nothing that was not said.
 pub fn session(input: &[u8]) {
-    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len()).min(10);
+    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len()).min(STEPS);
     let (todo, conversation) = (&input[..end], input.get(end + 1..).unwrap_or_default());
-    let lock = Lock::new(b"lock", TTL);
-    let Some(parts) = parts(conversation, lock.token.as_bytes()) else { return };
+    let token = Token::random();
+    let Some(parts) = parts(conversation, token.as_bytes()) else { return };
     SERVER.with(|server| {
         let play = server.play(parts);
-        let server = net::Server { endpoint: Endpoint::Unix(server.path()), login: login(todo), tls: TlsMode::Off };
-        signals(|signals| {
-            let Ok(client) = Client::new(server, RETRY, signals, story()) else { panic!("without TLS") };
-            Session { client, lock, play: &play, message: String::new() }.run(todo);
+        let wanted = redis(Endpoint::Unix(server.path()), todo);
+        let Ok(credentials) = Credentials::read(Some(&wanted)) else { panic!("without files") };
+        let told = Told { has_password: todo.contains(&b'p') };
+        INTERRUPTS.with(|interrupts| {
+            let client = Client::new(&wanted, credentials, interrupts, &[], &told);
+            Session { client, lease: lease(todo, token), stale: None, play: &play, told: &told }.run(todo);
         });
     });
 }
 
-fn login(todo: &[u8]) -> Login {
+fn redis(endpoint: Endpoint, todo: &[u8]) -> net::Server {
     let has = |letter| todo.contains(&letter);
-    Login {
+    net::Server {
+        endpoint,
         user: has(b'u').then(|| b"user".to_vec()),
-        password: has(b'p').then(|| PASSWORD.into()),
+        password: has(b'p').then(|| Secret(PASSWORD.into())),
+        auth_file: None,
         database: u32::from(has(b'b')),
+        tls: None,
+        // No server of ours keeps a client waiting, so that this much time means that something hangs.
+        timeout: Duration::from_secs(30),
+        attempts: 1,
+        backoff: Duration::ZERO,
+    }
+}
+
+/// A lock as if it had just been taken, so that each step can come first.
+fn lease(todo: &[u8], token: Token) -> Lease {
+    let (has, now) = (|letter| todo.contains(&letter), Instant::now());
+    let run = Run { host: b"web 1".to_vec(), pid: 7, program: b"job".to_vec() };
+    let record = Recording { key: b"p.run.{p.lock}".to_vec(), keep: TTL, run };
+    let options = LockOptions {
+        name: b"p.lock".to_vec(),
+        grace: TTL / 2,
+        release: TTL,
+        lease: has(b'e').then_some(TTL),
+        record: has(b'k').then_some(record),
+        tick: has(b'i').then_some(now),
+    };
+    Lease { valid_until: now + TTL, hold_end: now + 2 * TTL, grace_end: now, ..Lease::new(options, token) }
+}
+
+/// What people are told: always a line of text, and never the password.
+struct Told {
+    has_password: bool,
+}
+
+impl Told {
+    fn line(&self, text: &dyn Display) {
+        let text = text.to_string();
+        assert_line(&text);
+        assert!(!self.has_password || !text.contains(PASSWORD), "the password is told: {text}");
+    }
+}
+
+impl Log for Told {
+    fn debug(&self, text: Text<'_>) {
+        self.line(&text);
     }
 }
 
 struct Session<'a> {
     client: Client<'a>,
-    lock: Lock,
+    lease: Lease,
+    /// The value of a predecessor's lock that is to be taken over.
+    stale: Option<Vec<u8>>,
     play: &'a Play,
-    /// What the last error says.
-    message: String,
+    told: &'a Told,
 }
 
 impl Session<'_> {
@@ -99,93 +130,112 @@ impl Session<'_> {
         for step in todo {
             let before = self.play.count();
             let proof = self.take(*step);
-            let told = todo.contains(&b'p') && self.message.contains(PASSWORD);
-            assert!(!told, "the password is told: {}", self.message);
             let turns = self.play.turns_behind(before);
             turns.iter().for_each(assert_bounded);
+            assert!(turns.len() <= MOST_REQUESTS, "{} requests", turns.len());
             if let Some(proof) = proof {
-                let is_proven = turns.iter().filter_map(Turn::last).any(|(command, reply)| proof(command, &reply));
-                assert!(is_proven, "nobody said so after {}", step.escape_ascii());
+                assert!(proof.holds(&turns), "nobody said so after {}", step.escape_ascii());
             }
         }
     }
 
-    /// Takes a step, and says which reply to which command must have been its reason.
+    /// Takes a step, and says which replies must have been the reason for what came of it.
     fn take(&mut self, step: u8) -> Option<Proof> {
         match step {
-            b'a' => self.acquire(),
+            b'a' => self.acquire(b'a'),
+            b'w' => self.acquire(b'w'),
+            b'c' => self.confirm(),
             b'n' => self.renew(),
-            b'r' => self.release(Moment::now(), Duration::ZERO),
-            b'g' => self.release(Moment::after(TTL / 2), Duration::ZERO),
-            b'l' => self.release(Moment::now(), TTL),
+            b'r' => self.release(Instant::ZERO, Duration::ZERO),
+            b'g' => self.release(Instant::after(TTL / 2), Duration::ZERO),
+            b'l' => self.release(Instant::ZERO, TTL),
             b's' => self.status(),
             b'd' => self.reset(),
+            b't' => self.list(),
+            b'o' => self.overdue(),
             _ => None,
         }
     }
 
-    fn acquire(&mut self) -> Option<Proof> {
-        let token = Reply::Bulk(self.lock.token.as_bytes().to_vec());
-        match told(lock::acquire(&mut self.client, &self.lock), &mut self.message)? {
-            Acquired::Ours => Some(Box::new(move |command, reply| is_one_of(command, "GET EVAL") && *reply == token)),
-            Acquired::Held(value) => {
-                assert_ne!(value, self.lock.token.as_bytes());
-                Some(Box::new(move |_, reply| *reply == Reply::Bulk(value.clone())))
+    fn acquire(&mut self, step: u8) -> Option<Proof> {
+        let look = if step == b'w' { Look::Record } else { Look::Lock };
+        let budget = self.client.patience();
+        match lock::acquire(&mut self.client.with(budget), &mut self.lease, look) {
+            Ok(acquired) => {
+                self.stale = if let Acquired::Stale(value) = &acquired { Some(value.clone()) } else { None };
+                Some(proof::acquired(acquired, &self.lease.token))
+            }
+            Err(unsure) => {
+                self.told.line(&unsure.error.words());
+                (!unsure.may_hold).then(proof::not_taken)
             }
         }
     }
 
-    fn renew(&mut self) -> Option<Proof> {
-        let mut lease = Lease::new(self.lock.clone(), TTL, Moment::after(2 * TTL));
-        let token = Reply::Bulk(self.lock.token.as_bytes().to_vec());
-        let renewed = told(lease.renew(&mut self.client), &mut self.message)?;
-        Some(Box::new(move |command, reply| {
-            is_one_of(command, "EVAL") && matches!(reply, Reply::Bulk(_)) && (*reply == token) == renewed
-        }))
+    fn confirm(&mut self) -> Option<Proof> {
+        let (budget, margin) = (self.client.patience(), self.client.timeout());
+        self.lease.eval_refused = false;
+        let confirmed = self.lease.confirm(&mut self.client.with(budget), self.stale.as_deref(), margin);
+        let confirmed = self.known(confirmed)?;
+        assert!(!matches!(confirmed, lock::Confirmed::Ours(_)) || self.lease.lasts(Instant::now()));
+        Some(proof::confirmed(confirmed, &self.lease))
     }
 
-    fn release(&mut self, grace_end: Moment, margin: Duration) -> Option<Proof> {
-        let token = Reply::Bulk(self.lock.token.as_bytes().to_vec());
-        let released = told(lock::release(&mut self.client, &self.lock, grace_end, margin), &mut self.message)?;
-        Some(Box::new(move |command, reply| match released {
-            Released::Free | Released::InGrace(_) => match reply {
-                Reply::Integer(1) => is_one_of(command, "EVAL DEL"),
-                // Gone, or another's: it was released by a request whose reply was lost.
-                Reply::Integer(0 | -1) => is_one_of(command, "EVAL"),
-                Reply::Nil => is_one_of(command, "GET"),
-                Reply::Status(_) => is_one_of(command, "SET"),
-                _ => false,
-            },
-            Released::Lost => !matches!(reply, Reply::Error(_) | Reply::Integer(1)) && *reply != token,
-            Released::Left => is_one_of(command, "GET") && *reply == token,
-        }))
+    fn renew(&mut self) -> Option<Proof> {
+        let budget = self.client.insistence(Instant::NEVER);
+        let renewed = self.lease.renew(&mut self.client.with(budget));
+        let renewed = self.known(renewed)?;
+        assert!(self.lease.valid_until <= self.lease.hold_end);
+        Some(proof::renewed(renewed, &self.lease.token))
+    }
+
+    fn release(&mut self, grace_end: Instant, margin: Duration) -> Option<Proof> {
+        self.lease.grace_end = grace_end;
+        let (budget, end) = (self.client.insistence(Instant::NEVER), End { result: b"0".to_vec(), success: true });
+        let released = lock::release(&mut self.client.with(budget), &self.lease, margin, &end);
+        let released = self.known(released)?;
+        Some(proof::released(released, &self.lease.token))
     }
 
     fn status(&mut self) -> Option<Proof> {
-        let status = told(lock::status(&mut self.client, &self.lock.name), &mut self.message)?;
-        Some(Box::new(move |command, reply| {
-            let seen = if status == Status::Free { *reply == Reply::Nil } else { matches!(reply, Reply::Bulk(_)) };
-            is_one_of(command, "EVAL GET") && seen
-        }))
+        let (budget, options) = (self.client.patience(), &self.lease.options);
+        let record = options.record.as_ref().map(|record| &record.key[..]);
+        let status = lock::status(&mut self.client.with(budget), &options.name, record);
+        let status = self.known(status)?;
+        let mut shown = Entry { name: b"p.lock".to_vec(), status: status.clone() };
+        shown.status.redact(&|text| self.client.redacted(text));
+        let line = assert_printed(shown);
+        assert!(!self.told.has_password || !line.contains(PASSWORD), "the password is told: {line}");
+        Some(proof::seen(status))
     }
 
     fn reset(&mut self) -> Option<Proof> {
-        told(lock::reset(&mut self.client, &self.lock.name), &mut self.message)?;
-        Some(Box::new(|command, reply| is_one_of(command, "DEL") && matches!(reply, Reply::Integer(0 | 1))))
+        let budget = self.client.patience();
+        let found = lock::reset(&mut self.client.with(budget), &self.lease.options.name);
+        let found = self.known(found)?;
+        Some(proof::deleted(found))
     }
-}
 
-fn is_one_of(command: &Words, names: &str) -> bool {
-    command.first().is_some_and(|name| names.split(' ').any(|known| known.as_bytes() == name))
-}
-
-/// What was done; an error is told in one line.
-fn told<T>(done: Result<T, lock::Error<net::Error>>, messages: &mut String) -> Option<T> {
-    if let Err(error) = &done {
-        *messages = error.to_string();
-        assert!(!messages.contains(char::is_control), "not one line: {messages:?}");
+    fn list(&mut self) -> Option<Proof> {
+        let budget = self.client.patience();
+        let listing = lock::list(&mut self.client.with(budget), b"p.");
+        let listing = self.known(listing)?;
+        assert_table(&table(listing.entries.clone(), Some(TTL)), listing.entries.len());
+        assert_metrics(&metrics(&listing.entries));
+        Some(proof::listed(listing.entries))
     }
-    done.ok()
+
+    fn overdue(&mut self) -> Option<Proof> {
+        let budget = self.client.patience();
+        let ours = lock::overdue_is_ours(&mut self.client.with(budget), b"p.late.{p.lock}");
+        let ours = self.known(ours)?;
+        Some(proof::overdue(ours))
+    }
+
+    /// What was done; why it was not is told in one line.
+    fn known<T>(&self, done: Result<T, lock::Error>) -> Option<T> {
+        done.map_err(|error| self.told.line(&error.words())).ok()
+    }
 }
 
 /// The client has taken no more than as many replies as it has asked for can have.
