@@ -2,10 +2,12 @@
 
 use golock::config::{Id, Kind, Setting, TABLE};
 
-/// The options that are no settings, with their help.
+/// The options that are not settings, with their help.
 const OTHERS: &[(&str, &str)] = &[
-    ("status", "print whether the lock is free or held, run nothing"),
-    ("print-key", "print the lock's full name, run nothing"),
+    ("status", "print what is known of the lock, run nothing"),
+    ("list", "list all jobs, run nothing"),
+    ("metrics", "list all jobs for Prometheus, run nothing"),
+    ("print-key", "print the full name of the lock, run nothing"),
     ("help", "print the common settings, or all"),
     ("version", "print the version"),
 ];
@@ -23,7 +25,7 @@ impl Values {
     fn of(setting: &Setting) -> Self {
         let is = |id: Id| id.row().name == setting.name;
         match setting.kind {
-            _ if is(Id::Host) => Self::Hosts,
+            _ if is(Id::Host) || is(Id::TlsName) => Self::Hosts,
             _ if is(Id::KeyFormat) => Self::Words("cronlock golock"),
             Kind::Path if is(Id::LocalDir) => Self::Folders,
             Kind::Path => Self::Files,

@@ -7,24 +7,44 @@ const PROSE: &str = include_str!("golock.1.in");
 
 /// What one line of help does not say.
 const MORE: &[(Id, &str)] = &[
-    (Id::Host, "An IPv6 address may stand in brackets. A value that begins with a slash is a Unix socket."),
+    (
+        Id::Host,
+        "An IPv6 address may stand in brackets. A value that begins with a slash is a Unix socket. A port goes into PORT.",
+    ),
     (Id::User, "Without it, AUTH sends the password alone."),
-    (Id::Auth, "Everybody on the host can see it on the command line and, often, in the environment."),
-    (Id::AuthFile, "One newline at its end is dropped. Excludes AUTH."),
+    (Id::Auth, "Anybody on the host can see it on the command line and, often, in the environment."),
+    (
+        Id::AuthFile,
+        "One newline at its end is dropped. It is read again for each connection, unless it is a pipe. Excludes AUTH.",
+    ),
     (Id::Db, "SELECT is sent only when it is not 0."),
-    (Id::Url, "Instead of HOST, PORT, USER, AUTH, AUTH_FILE, DB and TLS. What is special in a URL is written as %XX."),
-    (Id::RedisTimeout, "To look the name up, connect and log in is one exchange; to send and be answered another."),
+    (
+        Id::Url,
+        "Excludes HOST, PORT, USER, AUTH, AUTH_FILE, DB and TLS. The scheme valkey[s] means the same. Write a special character in a name or a password as %XX.",
+    ),
+    (
+        Id::RedisTimeout,
+        "Looking up the name, connecting and logging in is one exchange; sending a request and reading its replies is another.",
+    ),
     (Id::Backoff, "0, 5, 10, 15, 20 seconds, up to a fifth less at random."),
-    (Id::Grace, "Counted from when it was taken, and at most RELEASE."),
-    (Id::Release, "At least 1 second."),
-    (Id::Timeout, "Then its process group gets SIGKILL, and golock exits 202."),
-    (Id::KillAfter, "With 0 there is no SIGTERM."),
+    (
+        Id::Grace,
+        "At most RELEASE. Make it longer than the clocks of the hosts differ, and shorter than the interval between runs.",
+    ),
+    (Id::Release, "At least 1 second. Make it longer than the command ever takes."),
+    (Id::Timeout, "At its end the command's process group gets SIGKILL, and golock exits 202."),
+    (Id::KillAfter, "With 0 there is no SIGTERM. It needs TIMEOUT or LEASE, unless it stands in the config file."),
     (Id::Key, "The hash is the MD5, in hexadecimal, of the command and its arguments, joined by spaces."),
     (Id::KeyFormat, "The format cronlock hashes a newline after the command line, golock does not."),
-    (Id::Reset, "Needs a command or KEY, and runs nothing."),
-    (Id::TlsCa, "Without it, the file that SSL_CERT_FILE names counts."),
-    (Id::Lease, "At least 3 seconds; 0 is none. See NOTES."),
-    (Id::Local, "See NOTES. Excludes LEASE, and options that are about Redis."),
+    (Id::Reset, "Needs a command or KEY, and runs nothing. See NOTES."),
+    (Id::TlsSkipVerify, "Whoever can redirect the connection then gets the password."),
+    (Id::TlsCa, "Without it, the file that SSL_CERT_FILE names is used."),
+    (Id::TlsName, "For a server behind a tunnel, one that is named by its address, or the nodes of a cluster."),
+    (Id::Lease, "At least 3 seconds; 0 means none. See NOTES."),
+    (Id::Wait, "There is no queue: whoever asks first when the lock is free gets it."),
+    (Id::Record, "See RECORDS."),
+    (Id::MaxAge, "With 0, never. It needs RECORD. See RECORDS."),
+    (Id::Local, "Excludes LEASE, and options that are about Redis. See NOTES."),
     (Id::LocalDir, "Default: see FILES."),
 ];
 

@@ -14,7 +14,7 @@ _golock() {
         next=$((at + 1))
         case ${COMP_WORDS[at]} in
             --) ((++at)); command=yes; break ;;
-            --host | --port | --user | --auth | --auth-file | --db | --url | --redis-timeout | --reconnect-attempts | --reconnect-backoff | --grace | --release | --timeout | --kill-after | --key | --key-format | --prefix | --tls-ca | --tls-cert | --tls-key | --lease | --wait | --skip-exit | --local-dir | --config) ((++next)) ;;
+            --host | --port | --user | --auth | --auth-file | --db | --url | --redis-timeout | --reconnect-attempts | --reconnect-backoff | --grace | --release | --timeout | --kill-after | --key | --key-format | --prefix | --tls-ca | --tls-cert | --tls-key | --tls-name | --lease | --wait | --skip-exit | --record | --max-age | --local-dir | --config) ((++next)) ;;
             -*) ;;
             *) command=yes; break ;;
         esac
@@ -31,13 +31,14 @@ _golock() {
             --tls-ca) _golock_offer -f ;;
             --tls-cert) _golock_offer -f ;;
             --tls-key) _golock_offer -f ;;
+            --tls-name) _golock_offer -A hostname ;;
             --local-dir) _golock_offer -d ;;
             --config) _golock_offer -f ;;
-            --host | --port | --user | --auth | --auth-file | --db | --url | --redis-timeout | --reconnect-attempts | --reconnect-backoff | --grace | --release | --timeout | --kill-after | --key | --key-format | --prefix | --tls-ca | --tls-cert | --tls-key | --lease | --wait | --skip-exit | --local-dir | --config) ;;
+            --host | --port | --user | --auth | --auth-file | --db | --url | --redis-timeout | --reconnect-attempts | --reconnect-backoff | --grace | --release | --timeout | --kill-after | --key | --key-format | --prefix | --tls-ca | --tls-cert | --tls-key | --tls-name | --lease | --wait | --skip-exit | --record | --max-age | --local-dir | --config) ;;
             *) _golock_offer -W 'yes no' ;;
         esac
     elif [[ ! $command && $cur == -* ]]; then
-        _golock_offer -W '--host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --reset --verbose --show-key --tls --tls-skip-verify --tls-ca --tls-cert --tls-key --lease --wait --skip-exit --local --local-dir --config --status --print-key --help --version'
+        _golock_offer -W '--host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --reset --verbose --show-key --tls --tls-skip-verify --tls-ca --tls-cert --tls-key --tls-name --lease --wait --skip-exit --record --max-age --local --local-dir --config --status --list --metrics --print-key --help --version'
     elif declare -F _command_offset >/dev/null; then
         _command_offset "$at"
     elif ((at == COMP_CWORD)); then

@@ -8,7 +8,7 @@ function __golock_before_command --description 'Whether the command has not been
             continue
         end
         switch $word
-            case --host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --tls-ca --tls-cert --tls-key --lease --wait --skip-exit --local-dir --config
+            case --host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --tls-ca --tls-cert --tls-key --tls-name --lease --wait --skip-exit --record --max-age --local-dir --config
                 set is_value yes
             case --
                 return 1
@@ -45,17 +45,22 @@ complete -c golock -n __golock_before_command -l tls-skip-verify -d 'accept any 
 complete -c golock -n __golock_before_command -l tls-ca -r -F -d 'PEM file of CAs to trust, not the built-in ones'
 complete -c golock -n __golock_before_command -l tls-cert -r -F -d 'PEM client certificate chain, with TLS_KEY'
 complete -c golock -n __golock_before_command -l tls-key -r -F -d 'PEM client key, with TLS_CERT'
+complete -c golock -n __golock_before_command -l tls-name -x -a '(__fish_print_hostnames)' -d 'name in the server\'s certificate, if not HOST'
 complete -c golock -n __golock_before_command -l lease -x -d 'hold the lock by a lease of this length'
 complete -c golock -n __golock_before_command -l wait -x -d 'time to wait for a held lock'
 complete -c golock -n __golock_before_command -l skip-exit -x -d 'exit code if the lock is held by another'
+complete -c golock -n __golock_before_command -l record -x -d 'time to keep the record of a run; 0: none'
+complete -c golock -n __golock_before_command -l max-age -x -d 'tell if nothing has succeeded for so long'
 complete -c golock -n __golock_before_command -l local -d 'lock on this host alone, without Redis'
 complete -c golock -n __golock_before_command -l local-dir -x -a '(__fish_complete_directories)' -d 'folder of the local locks'
 complete -c golock -n __golock_before_command -l config -r -F -d 'config file; default: /etc/cronlock.conf'
-complete -c golock -n __golock_before_command -l status -d 'print whether the lock is free or held, run nothing'
-complete -c golock -n __golock_before_command -l print-key -d 'print the lock\'s full name, run nothing'
+complete -c golock -n __golock_before_command -l status -d 'print what is known of the lock, run nothing'
+complete -c golock -n __golock_before_command -l list -d 'list all jobs, run nothing'
+complete -c golock -n __golock_before_command -l metrics -d 'list all jobs for Prometheus, run nothing'
+complete -c golock -n __golock_before_command -l print-key -d 'print the full name of the lock, run nothing'
 complete -c golock -n __golock_before_command -l help -d 'print the common settings, or all'
 complete -c golock -n __golock_before_command -l version -d 'print the version'
 complete -c golock -n __golock_before_command -s v -d 'as --verbose'
 complete -c golock -n __golock_before_command -s h -d 'print the common settings'
 complete -c golock -n __golock_before_command -s V -d 'print the version'
-complete -c golock -x -a '(__fish_complete_subcommand -- --host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --tls-ca --tls-cert --tls-key --lease --wait --skip-exit --local-dir --config)'
+complete -c golock -x -a '(__fish_complete_subcommand -- --host --port --user --auth --auth-file --db --url --redis-timeout --reconnect-attempts --reconnect-backoff --grace --release --timeout --kill-after --key --key-format --prefix --tls-ca --tls-cert --tls-key --tls-name --lease --wait --skip-exit --record --max-age --local-dir --config)'

@@ -14,8 +14,8 @@ mod completions;
 #[path = "../../dist/man.rs"]
 mod man;
 
-/// The long options that are no settings.
-const OTHERS: [&str; 4] = ["--status", "--print-key", "--help", "--version"];
+/// The long options that are not settings.
+const OTHERS: [&str; 6] = ["--status", "--list", "--metrics", "--print-key", "--help", "--version"];
 
 /// The file at this path of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {

@@ -135,5 +135,5 @@ fn the_blocks_of_the_other_pages_run() {
 
 #[test]
 fn the_examples_of_the_man_page_run() {
-    run_all(&in_man_page("dist/golock.1"), 6);
+    run_all(&in_man_page("dist/golock.1"), 8);
 }
