@@ -114,6 +114,8 @@ fn url(input: &[u8]) {
     let is_fit = is_fit && ["redis", "rediss", "valkey", "valkeys"].contains(&scheme);
     let is_fit = is_fit && (1..=65_535).contains(&port) && database <= 2_147_483_647;
     let is_fit = is_fit && (user.is_empty() || !password.is_empty());
+    // What begins with a slash is a Unix socket, as in HOST.
+    let is_fit = is_fit && !(parts.is_tls() && host.starts_with(b"/"));
     let escaped = [user, password, host].map(|part| encoded(part).into_bytes());
     parts.assert_read([&escaped[0], &escaped[1], &escaped[2]], is_fit.into());
     // Where nobody has escaped anything, the host must not come out of the password, nor the password be cut.
@@ -150,17 +152,19 @@ impl Parts<'_> {
         }
     }
 
+    fn is_tls(&self) -> bool {
+        ["rediss", "valkeys"].contains(&self.scheme)
+    }
+
     fn assert_same(&self, server: Server, url: &str) {
         let port = u16::try_from(self.port).unwrap_or_default();
-        assert_eq!(server.endpoint, Endpoint::Tcp(String::from_utf8_lossy(self.host).into_owned(), port), "{url}");
+        let tcp = Endpoint::Tcp(String::from_utf8_lossy(self.host).into_owned(), port);
+        let is_socket = self.host.starts_with(b"/");
+        assert_eq!(server.endpoint, if is_socket { Endpoint::Unix(text(self.host).into()) } else { tcp }, "{url}");
         let some = |part: &[u8]| (!part.is_empty()).then(|| part.to_vec());
         let password = server.password.map(|secret| secret.0);
         assert_eq!((server.user, password), (some(self.user), some(self.password)), "{url}");
-        assert_eq!(
-            (server.database, server.tls.is_some()),
-            (self.database, self.scheme.ends_with("ss") || self.scheme.ends_with("ys")),
-            "{url}"
-        );
+        assert_eq!((server.database, server.tls.is_some()), (self.database, self.is_tls()), "{url}");
     }
 }
 
