@@ -2,7 +2,7 @@
 
 use super::given::Given;
 use super::shown::assert_line;
-use golock::config::{Id, PREFIX, TABLE};
+use golock::config::{Id, PREFIX};
 use golock::text::Escaped;
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,7 +13,6 @@ const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "me
 const GENERAL: [&str; 3] = ["no command given", "it needs a command or --key", "the options: not understood"];
 
 /// Something that was given, as a message shows it.
-#[derive(Debug)]
 struct Place {
     shown: String,
     /// The name without its dashes, or the variable's.
@@ -22,7 +21,7 @@ struct Place {
 }
 
 /// How it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Option,
     Variable,
@@ -32,49 +31,50 @@ enum Form {
 /// Asserts that `message` is one line that begins with something of `given`, and that what it says of it is so.
 pub(crate) fn assert_true(message: &str, given: &Given) {
     assert_line(message);
-    if GENERAL.iter().any(|general| message.starts_with(general)) || is_about_a_file(message, given) {
-        return;
-    }
     let places = places(given);
-    let (place, rest) = found(message, &places).unwrap_or_else(|| panic!("nothing given is named: {message}"));
+    let is_so = GENERAL.iter().any(|general| message.starts_with(general))
+        || is_about_a_file(message, given)
+        // What was given may hold the words of a message.
+        || found(message, &places).any(|(place, rest)| is_so(place, rest, &places));
+    assert!(is_so, "nothing that was given is like that: {message}");
+}
+
+/// Whether `rest` says something of `place` that is so.
+fn is_so(place: &Place, rest: &str, places: &[Place]) -> bool {
     if let Some(other) = rest.strip_prefix(" and ") {
-        let (other, rest) = found(other, &places).unwrap_or_else(|| panic!("only one is named: {message}"));
-        assert_eq!(rest, " exclude each other");
-        assert_eq!(place.form, other.form, "the stronger one counts: {message}");
-    } else if let Some(other) = rest.strip_prefix(" needs ") {
-        let is_one = |name: &str| other.strip_prefix(PREFIX).is_some_and(|short| short == name);
-        let is_url = other.strip_prefix("TLS: write rediss:// in ").is_some_and(|url| found(url, &places).is_some());
-        assert!(is_url || TABLE.iter().any(|row| is_one(row.name)), "{message}");
-    } else if let Some(why) = rest.strip_prefix(": ") {
-        assert_why(why, place, message);
-    } else {
-        assert!(rest == " means nothing to a local lock" && place.form == Form::Option, "{message}");
+        // Of two in different places the stronger one would count.
+        let excludes = |(other, rest): (&Place, &str)| rest == " exclude each other" && place.form == other.form;
+        return found(other, places).any(excludes);
+    }
+    if let Some(other) = rest.strip_prefix(" needs ") {
+        let is_setting = other.strip_prefix(PREFIX).is_some_and(|short| Id::named(short.as_bytes()).is_some());
+        let url = other.strip_prefix("TLS: write rediss:// in ");
+        return is_setting || url.is_some_and(|url| found(url, places).any(|(_, rest)| rest.is_empty()));
+    }
+    match rest.strip_prefix(": ") {
+        Some(why) => is_why(why, place),
+        None => rest == " means nothing to a local lock" && place.form == Form::Option,
     }
 }
 
-/// The setting that is meant exists, and the one that was given does not.
-fn assert_why(why: &str, place: &Place, message: &str) {
+/// Whether the setting that is meant exists, and the one that was given does not.
+fn is_why(why: &str, place: &Place) -> bool {
     let short = place.name.strip_prefix(PREFIX.as_bytes());
     if let Some(hint) = why.strip_prefix("no such setting; ") {
-        assert!(short.and_then(Id::named).is_none() && place.form != Form::Option, "there is: {message}");
         let meant = hint.strip_suffix('?').and_then(|hint| hint.strip_prefix(PREFIX));
         let is_there = meant.is_some_and(|meant| Id::named(meant.as_bytes()).is_some());
-        assert!(is_there || hint == "see golock --help all", "{message}");
-    } else if let Some(hint) = why.strip_prefix("no such option; ") {
-        assert!(Id::of_option(&place.name).is_none() && place.form == Form::Option, "there is: {message}");
+        let is_given = short.and_then(Id::named).is_some() || place.form == Form::Option;
+        return !is_given && (is_there || hint == "see golock --help all");
+    }
+    if let Some(hint) = why.strip_prefix("no such option; ") {
         let meant = hint.strip_suffix('?').and_then(|hint| hint.strip_prefix("--"));
         let is_there = |meant: &str| OTHERS.contains(&meant) || Id::of_option(meant.as_bytes()).is_some();
-        assert!(meant.is_some_and(is_there) || hint == "see golock --help", "{message}");
-    } else {
-        let is_known = match place.form {
-            Form::Option => true,
-            // That of a fork of cronlock, or ours.
-            _ => short.is_some_and(|short| {
-                Id::named(short).is_some() || [&b"LOCAL_VIP"[..], b"USE_SENTINEL"].contains(&short)
-            }),
-        };
-        assert!(is_known && !why.is_empty(), "{message}");
+        let is_given = Id::of_option(&place.name).is_some() || place.form != Form::Option;
+        return !is_given && (meant.is_some_and(is_there) || hint == "see golock --help");
     }
+    let is_refused = |short: &[u8]| [&b"LOCAL_VIP"[..], b"USE_SENTINEL"].contains(&short);
+    let is_known = short.is_some_and(|short| Id::named(short).is_some() || is_refused(short));
+    !why.is_empty() && (is_known || place.form == Form::Option)
 }
 
 /// Whether `message` is about the config file as a whole, or about a line of it that is not an assignment.
@@ -91,10 +91,9 @@ fn is_about_a_file(message: &str, given: &Given) -> bool {
     true
 }
 
-/// The longest of `places` that `text` begins with, and what follows it.
-fn found<'t, 'p>(text: &'t str, places: &'p [Place]) -> Option<(&'p Place, &'t str)> {
-    let rest = |place: &'p Place| Some((place, text.strip_prefix(&place.shown)?));
-    places.iter().filter_map(rest).min_by_key(|(_, rest)| rest.len())
+/// Those of `places` that `text` begins with, and what follows.
+fn found<'t, 'p>(text: &'t str, places: &'p [Place]) -> impl Iterator<Item = (&'p Place, &'t str)> {
+    places.iter().filter_map(move |place| Some((place, text.strip_prefix(&place.shown)?)))
 }
 
 fn places(given: &Given) -> Vec<Place> {
