@@ -79,7 +79,7 @@ impl Given {
         let env = self.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         for (name, value) in env.chain(self.file_lines()) {
             found |= has_secret(value);
-            if has_secret(name) || (has_secret(value) && is_shown(name)) {
+            if has_secret(name) || (has_secret(value) && is_shown(name, value)) {
                 return false;
             }
         }
@@ -130,12 +130,17 @@ fn needs_value(arg: &[u8]) -> bool {
     id.is_some_and(|id| id.row().kind != Kind::Switch)
 }
 
-/// Whether a message may show the value of the variable `name`.
-fn is_shown(name: &[u8]) -> bool {
+/// Whether a message may show the `value` of the variable `name`. A URL as HOST is a slip, which may hold a password.
+fn is_shown(name: &[u8], value: &[u8]) -> bool {
     let id = name.strip_prefix(PREFIX.as_bytes()).and_then(Id::named);
-    id.is_some_and(|id| id.row().kind != Kind::Secret)
+    id.is_some_and(|id| id.row().kind != Kind::Secret && !(id == Id::Host && is_url(value)))
 }
 
 fn is_secret_option(arg: &[u8]) -> bool {
-    [&b"--auth"[..], b"--url"].iter().any(|option| arg == *option || arg.starts_with(&[option, &b"="[..]].concat()))
+    let is_one = |option: &&[u8]| arg == *option || arg.starts_with(&[option, &b"="[..]].concat());
+    [&b"--auth"[..], b"--url"].iter().any(is_one) || arg.strip_prefix(b"--host=").is_some_and(is_url)
+}
+
+fn is_url(value: &[u8]) -> bool {
+    value.windows(3).any(|part| part == b"://")
 }
