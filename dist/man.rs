@@ -9,7 +9,8 @@ const PROSE: &str = include_str!("golock.1.in");
 const MORE: &[(Id, &str)] = &[
     (
         Id::Host,
-        "An IPv6 address may stand in brackets. A value that begins with a slash is a Unix socket. A port goes into PORT.",
+        "An IPv6 address may stand in brackets. A value that begins with a slash is a Unix socket. \
+         A port goes into PORT.",
     ),
     (Id::User, "Without it, AUTH sends the password alone."),
     (Id::Auth, "Anybody on the host can see it on the command line and, often, in the environment."),
@@ -20,16 +21,19 @@ const MORE: &[(Id, &str)] = &[
     (Id::Db, "SELECT is sent only when it is not 0."),
     (
         Id::Url,
-        "Excludes HOST, PORT, USER, AUTH, AUTH_FILE, DB and TLS. The scheme valkey[s] means the same. Write a special character in a name or a password as %XX.",
+        "Excludes HOST, PORT, USER, AUTH, AUTH_FILE, DB and TLS. The scheme valkey[s] means the same. \
+         Write a special character in a name or a password as %XX.",
     ),
     (
         Id::RedisTimeout,
-        "Looking up the name, connecting and logging in is one exchange; sending a request and reading its replies is another.",
+        "Looking up the name, connecting and logging in is one exchange; sending a request and reading its \
+         replies is another.",
     ),
     (Id::Backoff, "0, 5, 10, 15, 20 seconds, up to a fifth less at random."),
     (
         Id::Grace,
-        "At most RELEASE. Make it longer than the clocks of the hosts differ, and shorter than the interval between runs.",
+        "At most RELEASE. Make it longer than the clocks of the hosts differ, and shorter than the interval \
+         between runs.",
     ),
     (Id::Release, "At least 1 second. Make it longer than the command ever takes."),
     (Id::Timeout, "At its end the command's process group gets SIGKILL, and golock exits 202."),

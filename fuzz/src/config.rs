@@ -49,7 +49,7 @@ pub(crate) fn anything(given: &Given) {
     }
 }
 
-/// All variables that are ours are settings, or known to be of no use here; in the file, there is none without its prefix.
+/// All variables that are ours are settings, or known to be of no use here; the file holds none without its prefix.
 fn assert_known(given: &Given) {
     let is_known = |short: &[u8]| {
         let is_of_others = [&b"NTPDATE"[..], b"USE_SENTINEL", b"LOCAL_VIP"].contains(&short);

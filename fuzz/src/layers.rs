@@ -1,5 +1,5 @@
-//! Settings in three layers, and once more the README's rules of which of them count. On each line stands one: `oHOST=h` as
-//! an option, `e` in the environment, `f` in the file.
+//! Settings in three layers, and once more the README's rules of which of them count. On each line stands one: `oHOST=h`
+//! as an option, `e` in the environment, `f` in the file.
 
 use super::config::anything;
 use super::given::{Given, assignment, text, until_nul};

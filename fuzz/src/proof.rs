@@ -65,8 +65,8 @@ fn is_record(reply: Option<&Reply>, record: Option<&Record>) -> bool {
     read.as_ref() == record
 }
 
-/// Nothing has taken the lock that would have to be given back: each SET was refused, or found the lock held, or what it
-/// has set was seen to be gone.
+/// Nothing has taken the lock that would have to be given back: each SET was refused, or found the lock held, or what
+/// it has set was seen to be gone.
 pub(crate) fn not_taken() -> Proof {
     let cannot_hold = |turn: &Turn| {
         let replies = turn.replies();

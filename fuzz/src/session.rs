@@ -1,10 +1,10 @@
 //! `[what to do]\n[conversation]`: a server's whole conversation with the real client and the real lock.
 //!
-//! What to do, a letter each: `a`cquire, `c`onfirm, re`n`ew, `r`elease, release with `g`race, re`l`ease where a command may
-//! take longer than the lock lasts, `s`tatus, `d`elete, lis`t`, t`o`ld that it is overdue; `w` acquires with a look at the record.
-//! `p` gives a password, `u` a user and `b` a database; `k` keeps a record, `e` holds a lease, `i` minds other runs of the
-//! same tick. In the conversation `&` ends what is said to one request, `^` closes the connection, `@` stands for the lock's
-//! token, and `` `c `` repeats the byte before it, the more often the later `c` stands in the alphabet.
+//! What to do, a letter each: `a`cquire, or the same `w`ith a look at the record, `c`onfirm, re`n`ew, `r`elease, release
+//! with `g`race, re`l`ease where a command may take longer than the lock lasts, `s`tatus, `d`elete, lis`t`, t`o`ld that it
+//! is overdue. `p` gives a password, `u` a user and `b` a database; `k` keeps a record, `e` holds a lease, `i` minds other
+//! runs of the same tick. In the conversation `&` ends what is said to one request, `^` closes the connection, `@` stands
+//! for the lock's token, and `` `c `` repeats the byte before it, the more often the later `c` stands in the alphabet.
 
 use super::conversation::parts;
 use super::proof::{self, Proof};

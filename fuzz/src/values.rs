@@ -112,7 +112,7 @@ pub(crate) fn plain_url(url: &[u8]) -> Option<[(Id, Vec<u8>); 6]> {
     (is_whole && is_fit).then(|| parts.map(|(id, text)| (id, text.into())))
 }
 
-/// What `value` means for the number, the span or the switch `id`, and 0 for anything else; none where it means nothing.
+/// What `value` means for the number, span or switch `id`, and 0 for anything else; none where it means nothing.
 pub(crate) fn number(id: Id, value: &[u8]) -> Option<u64> {
     let text = str::from_utf8(value).unwrap_or("?");
     match id.row().kind {
