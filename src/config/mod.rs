@@ -174,7 +174,9 @@ impl Config {
 fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
     use Id::{Auth, AuthFile, Grace, Host, KillAfter, Lease, Local, Release, Timeout, TlsCert, TlsKey, Url, User};
     if settings.switch(Local) {
-        settings.exclude(Local, Lease)?;
+        if settings.switch(Lease) {
+            settings.exclude(Local, Lease)?;
+        }
         // In one environment, or one file, the place of Redis stands for the other jobs.
         for id in [Host, Url] {
             if settings.source(id) > settings.source(Local) {
@@ -252,6 +254,9 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let given = settings.bytes(Id::Host).unwrap_or(Id::Host.row().default.as_bytes());
+    if !settings.is_by_url(Id::Host) && !given.starts_with(b"unix:") && given.windows(3).any(|part| part == b"://") {
+        return Err(words!("{}: it is a URL; that is {}URL", settings.place(Id::Host), PREFIX));
+    }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
     if settings.is_by_url(Id::Host) {
         return Ok(host.to_owned());
@@ -267,12 +272,12 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
         _ if host.starts_with("unix:") => {
             Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()))
         }
-        _ if host.contains("://") => Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX)),
         Some(port) => {
             let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
             Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place(), PREFIX, host, PREFIX, port))
         }
-        None => Ok(bare.to_owned()),
+        None if behind.is_empty() && !bare.is_empty() => Ok(bare.to_owned()),
+        None => Err(settings.invalid(Id::Host, "not a host")),
     }
 }
 

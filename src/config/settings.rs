@@ -203,9 +203,10 @@ impl<'a> Settings<'a> {
         self.slot(id).is_some_and(|given| given.by_url)
     }
 
-    /// The settings that were given on the command line.
+    /// The settings that have a value from the command line.
     pub(super) fn options(&self) -> impl Iterator<Item = Id> {
-        self.given.iter().filter(|given| given.source == Source::Option && !given.by_url).map(|given| given.id)
+        let is_option = |given: &&Given| given.source == Source::Option && !given.by_url && !given.value.is_empty();
+        self.given.iter().filter(is_option).map(|given| given.id)
     }
 
     /// The setting `id` in the form in which it was given, and where.
@@ -229,6 +230,11 @@ impl<'a> Settings<'a> {
     pub(super) fn read_url(&mut self) -> Result<(), Line> {
         self.exclude(Id::Url, Id::Host)?;
         let Some(source) = self.source(Id::Url) else { return Ok(()) };
+        if self.slot(Id::Host).is_some_and(|given| given.source > source) {
+            // An empty HOST is the default one.
+            self.given.retain(|given| given.id != Id::Url);
+            return Ok(());
+        }
         for part in [Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls] {
             if self.source(part) <= Some(source) {
                 self.exclude(Id::Url, part)?;
@@ -237,7 +243,7 @@ impl<'a> Settings<'a> {
         let Some(Given { value, place, .. }) = self.value(Id::Url) else { return Ok(()) };
         let (said, place) = (url::parse(value).map_err(|why| self.invalid(Id::Url, why))?, place.clone());
         for (id, value) in said {
-            if self.slot(id).is_none_or(|given| given.source < source) {
+            if self.slot(id).is_none_or(|given| given.source <= source) {
                 self.given.retain(|given| given.id != id);
                 self.given.push(Given { id, value, source, place: place.clone(), by_url: true });
             }

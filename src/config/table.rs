@@ -49,7 +49,7 @@ pub const PREFIX: &str = "CRONLOCK_";
 pub(super) const LONGEST: u64 = 1_000_000_000;
 
 /// Settings of cronlock and its forks that golock does not need; `*` stands for any end.
-pub(super) const IGNORED: [&str; 3] = ["NTPDATE", "USE_SENTINEL", "SENTINEL_*"];
+pub(super) const IGNORED: [&str; 4] = ["NTPDATE", "USE_SENTINEL", "SENTINEL_*", "LOCAL_VIP"];
 
 /// Those that would have the job run elsewhere, and so twice, if they were ignored: the name, the value that says so (empty:
 /// any), and why.

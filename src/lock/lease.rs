@@ -36,7 +36,7 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local N=function(n) return string.format('%.0f',n) end \
     local n,f,w,h,s,d,u,o,b,i,l=t[1]*1000+math.floor(t[2]/1000),string.match(r or '',\
     '^fence=(%d+) (host=(%S*) pid=%d* program=%S*) start=(%d+) end=(%d*) result=(%S*) ok=(%d*) failed=(%d+) first=(%d+)(.*)$') \
-    if f and (#r>999 or tonumber(f)>9e15) then f,o,b,i=nil end \
+    if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end \
     if not f then l='' elseif ARGV[7]~='1' or w~=ARGV[5] or d~='' then \
     local g,a=tonumber(ARGV[6]),n-s if g and a>=0 then \
     if a<g then redis.call('DEL',KEYS[1]) return ARGV[1]..' served' end \

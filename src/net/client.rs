@@ -172,16 +172,16 @@ impl<'a> Session<'_, 'a> {
                 let judged = &replies[..request.commands - request.informs];
                 let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
                 let Some((kind, words)) = obstacle else { return Ok((connection, replies)) };
-                // What was answered otherwise was carried out, and a lost connection says just that.
-                let done = kind == Kind::Busy && judged.iter().any(|reply| reply.error().is_none());
-                Err(Failure::new(if done { Kind::Lost } else { kind }, words!("{}", Escaped(words))))
+                // What was answered otherwise was carried out.
+                let may_be_done = judged.iter().any(|reply| reply.error().is_none());
+                Err(Failure { may_be_done, ..Failure::new(kind, words!("{}", Escaped(words))) })
             }
             Err(Broken::Refused(words)) => {
                 let words = client.redacted(&words);
                 Err(Failure::new(kind(&words).unwrap_or(Kind::Final), words!("{}", Escaped(&words))))
             }
             // TLS has shown itself, and on a Unix socket there is none.
-            Err(Broken::Silent(Failure { kind, why }))
+            Err(Broken::Silent(Failure { kind, why, .. }))
                 if client.credentials.tls.is_none() && matches!(server, Endpoint::Tcp(..)) =>
             {
                 Err(Failure::new(kind, words!("{}; is it a port with TLS?", why)))
@@ -190,21 +190,17 @@ impl<'a> Session<'_, 'a> {
         }
     }
 
-    /// One attempt: on the open connection or on a new one, which is kept only if nothing failed. Says with a failure
-    /// whether it may have been carried out.
-    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), (Failure, bool)> {
+    /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
+    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), Failure> {
         let mut connection = match self.client.connection.take() {
             Some(connection) => connection,
-            None => self.connect().map_err(|failure| (failure, false))?,
+            // Whatever was sent to log in, it was not what is asked.
+            None => self.connect().map_err(|failure| Failure { may_be_done: false, ..failure })?,
         };
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(Sending { at, again }, &mut request);
         if request.commands > 0 {
-            let outcome = self.converse(connection, &request, self.deadline());
-            (connection, replies) = outcome.map_err(|failure| {
-                let may_be_done = failure.kind == Kind::Lost;
-                (failure, may_be_done)
-            })?;
+            (connection, replies) = self.converse(connection, &request, self.deadline())?;
             self.client.route.answered(connection.peer());
         }
         self.client.connection = Some(connection);
@@ -240,9 +236,9 @@ impl Exchange for Session<'_, '_> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
             let server = self.client.route.server().clone();
-            let (Failure { kind, why }, done) = match self.attempt(build, may_be_done) {
+            let Failure { kind, may_be_done: done, why } = match self.attempt(build, may_be_done) {
                 Ok((replies, asked)) => return Ok(Answer { replies, asked, repeated: may_be_done }),
-                Err(failed) => failed,
+                Err(failure) => failure,
             };
             may_be_done |= done;
             self.client.route.failed(&kind);

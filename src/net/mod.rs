@@ -89,23 +89,27 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Why one attempt at an exchange came to nothing: what follows from it, and the words.
+/// Why one attempt at an exchange came to nothing.
 #[derive(Debug)]
 struct Failure {
+    /// What follows from it.
     kind: Kind,
+    /// Whether what was sent may have been carried out, wholly or in part.
+    may_be_done: bool,
+    /// The words.
     why: Line,
 }
 
 /// What follows from a failure.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// The connection, or the way to it, was lost. What was sent may have been carried out.
+    /// The connection, or the way to it, was lost.
     Lost,
-    /// The server has refused, which passes: nothing was carried out.
+    /// The server has refused, which passes.
     Busy,
     /// The server has refused, because it may only be read: another one is to be asked.
     ReadOnly,
-    /// Trying again would only give the same answer: nothing was carried out.
+    /// Trying again would only give the same answer.
     Final,
     /// The key lives on another node of the cluster.
     Moved(Endpoint),
@@ -121,7 +125,7 @@ impl Server {
 
 impl Failure {
     fn new(kind: Kind, why: impl Into<Line>) -> Self {
-        Self { kind, why: why.into() }
+        Self { may_be_done: kind == Kind::Lost, kind, why: why.into() }
     }
 
     fn lost(why: impl Into<Line>) -> Self {

@@ -187,7 +187,8 @@ fn exit_code(result: &[u8]) -> Option<String> {
     Some((start + number).to_string())
 }
 
-/// The value of a label: a quote or a backslash in it is escaped.
+/// The value of a label, whole, because it tells jobs apart: a quote or a backslash in it is escaped.
 fn label(value: &[u8]) -> String {
-    Escaped(value).to_string().replace('\\', "\\\\").replace('"', "\\\"")
+    let pieces = value.chunks(50).map(|piece| Escaped(piece).to_string());
+    pieces.collect::<String>().replace('\\', "\\\\").replace('"', "\\\"")
 }

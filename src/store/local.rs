@@ -99,14 +99,20 @@ impl<'a> LocalStore<'a> {
             }
             // Nobody holds it: somebody only looks at it, and so did we until here.
             drop(file);
-            let pause = Instant::after(jittered(PAUSE));
-            if self.interrupts.wait(None, pause, WakeOn::Termination) == Err(WaitError::Interrupted)
-                && let Some(signal) = self.interrupts.termination()
-            {
-                return Err(Error::Interrupted(signal, None));
-            }
+            self.pause()?;
         }
         Err(self.failed("lock")(ErrorKind::TimedOut.into()))
+    }
+
+    /// Leaves others some time.
+    fn pause(&self) -> Result<(), Error> {
+        let pause = Instant::after(jittered(PAUSE));
+        if self.interrupts.wait(None, pause, WakeOn::Termination) == Err(WaitError::Interrupted)
+            && let Some(signal) = self.interrupts.termination()
+        {
+            return Err(Error::Interrupted(signal, None));
+        }
+        Ok(())
     }
 
     fn content(&self, file: &File) -> Result<Content, Error> {
@@ -182,10 +188,14 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true).map_err(self.failed("delete")),
+        for _ in 0..ROUNDS {
+            match lockfile::remove(None, &self.path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.pause()?,
+                removed => return removed.map_err(self.failed("delete")),
+            }
         }
+        Err(self.failed("delete")(ErrorKind::TimedOut.into()))
     }
 
     fn tells_overdue(&mut self) -> bool {
@@ -223,7 +233,8 @@ impl LocalLock<'_> {
         let done = match self.content.is_needed() {
             _ if !is_ours => Ok(()),
             true => lockfile::write(&self.file, &self.content),
-            false => fs::remove_file(&self.store.path),
+            // Where another is about to delete something, the next sweep finds it.
+            false => lockfile::remove(Some(&self.file), &self.store.path).map(|_| ()),
         };
         self.unlock();
         if let Err(error) = done {

@@ -5,7 +5,7 @@ use crate::clock::unix_milliseconds;
 use crate::lock::Record;
 use rustix::fs::OFlags;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -89,6 +89,20 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
 }
 
+/// Deletes `file` if it stands at `path`, or whatever stands there; whether it was there. Whoever deletes has a lock on the
+/// folder, so that it deletes what it has looked at. `WouldBlock` if another is about to.
+pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
+    let folder = File::open(path.parent().unwrap_or(path))?;
+    folder.try_lock()?;
+    if file.is_some_and(|file| !is_at(file, path)) {
+        return Ok(false);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
+}
+
 /// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
 /// it still stands there when he has locked it.
 pub(super) fn sweep(folder: &Path, most: usize) {
@@ -97,9 +111,8 @@ pub(super) fn sweep(folder: &Path, most: usize) {
         if let Ok(Some(file)) = open(&path, false)
             && file.try_lock().is_ok()
             && read(&file).is_ok_and(|content| content.is_some_and(|content| !content.is_needed()))
-            && is_at(&file, &path)
         {
-            let _ = fs::remove_file(path);
+            let _ = remove(Some(&file), &path);
         }
     }
 }
