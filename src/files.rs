@@ -28,9 +28,13 @@ pub struct Fresh {
 impl Fresh {
     /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
     /// read; so it comes before signals are caught.
-    pub fn read(path: PathBuf, limit: u64) -> io::Result<Self> {
-        let content = read(&path, limit)?;
-        if content.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(Self { path, limit, content }) }
+    pub fn read(path: &Path, limit: u64) -> io::Result<Self> {
+        let content = read(path, limit)?;
+        if content.is_empty() {
+            Err(io::Error::other("it is empty"))
+        } else {
+            Ok(Self { path: path.into(), limit, content })
+        }
     }
 
     /// Where it is.

@@ -60,7 +60,9 @@ impl CStrings {
     }
 
     fn push(&mut self, parts: &[&[u8]]) {
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
         self.bytes.push(0);
         self.count += 1;
     }

@@ -10,17 +10,16 @@ mod table;
 mod url;
 
 pub use help::{help, version};
-pub use settings::Source;
 pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
 use crate::lock::{KeyFormat, name};
-use crate::net::{Endpoint, Identity, Password, Server, TlsMode, TlsOptions, Trust};
+use crate::net::{Endpoint, Identity, Server, TlsOptions, Trust};
 use crate::process::Variables;
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
 use rustix::process::geteuid;
-use settings::Settings;
+use settings::{Settings, Source};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -50,8 +49,8 @@ pub enum LockAction {
     Metrics,
 }
 
-/// What is to be done, as far as the command line alone tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is to be done, as far as the options tell.
+#[derive(Clone, Copy, Default)]
 enum Action {
     #[default]
     Run,
@@ -100,6 +99,7 @@ pub struct Config {
 
 /// Where a lock is kept.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Backend {
     /// In this Redis.
     Redis(Server),
@@ -107,12 +107,11 @@ pub enum Backend {
     Local(PathBuf),
 }
 
-/// Why the settings make no sense.
+/// Why the settings make no sense, and the command that does not run, as far as it was found.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub struct Error {
-    /// The words.
     pub why: Line,
-    /// The command that does not run, as far as it was found.
     pub command: Option<OsString>,
 }
 
@@ -138,37 +137,38 @@ impl<'a> Invocation<'a> {
         settings.check_numbers()?;
         settle(settings)?;
         let config = Config::build(settings, env)?;
-        let reset = settings.switch(Id::Reset);
-        let needs_key = match settings.action {
-            Action::List | Action::Metrics => false,
-            Action::Run if !reset => true,
-            _ => !settings.has(Id::Key),
-        };
-        if settings.command.is_empty() && needs_key {
-            let runs = settings.action == Action::Run && !reset;
-            return Err(if runs { "no command given; see golock --help" } else { "it needs a command or --key" }.into());
-        }
+        let is_nameless = settings.command.is_empty() && !settings.has(Id::Key);
         Ok(match settings.action {
-            Action::Status => Self::Lock(LockAction::Status, config),
             Action::List => Self::Lock(LockAction::List, config),
             Action::Metrics => Self::Lock(LockAction::Metrics, config),
+            Action::Run if !settings.switch(Id::Reset) && settings.command.is_empty() => {
+                return Err("no command given; see golock --help".into());
+            }
+            _ if is_nameless => return Err("it needs a command or --key".into()),
+            Action::Status => Self::Lock(LockAction::Status, config),
             Action::PrintKey => Self::Print([&config.name[..], b"\n"].concat()),
-            _ if reset => Self::Lock(LockAction::Reset, config),
+            _ if settings.switch(Id::Reset) => Self::Lock(LockAction::Reset, config),
             _ => Self::Run(config, settings.command),
         })
     }
 }
 
 impl Config {
+    /// The Redis that keeps the lock, if one does.
+    pub fn server(&self) -> Option<&Server> {
+        if let Backend::Redis(server) = &self.backend { Some(server) } else { None }
+    }
+
     fn build(settings: &mut Settings<'_>, env: &Variables) -> Result<Self, Line> {
         let release = settings.seconds(Id::Release);
         let prefix = settings.bytes(Id::Prefix).unwrap_or(Id::Prefix.row().default.as_bytes()).to_vec();
         Ok(Self {
             name: full_name(settings, &prefix)?,
             prefix,
-            backend: match local_folder(settings, env)? {
-                Some(folder) => Backend::Local(folder),
-                None => Backend::Redis(server(settings, env)?),
+            backend: if settings.switch(Id::Local) {
+                Backend::Local(local_folder(settings, env)?)
+            } else {
+                Backend::Redis(server(settings, env)?)
             },
             grace: settings.seconds(Id::Grace).min(release),
             release,
@@ -187,34 +187,35 @@ impl Config {
 
 /// Settles what excludes each other, and refuses what makes no sense together.
 fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
-    if settings.switch(Id::Local) {
-        settings.exclude(Id::Local, Id::Lease)?;
+    use Id::{Auth, AuthFile, Grace, Host, KillAfter, Lease, Local, Release, Timeout, TlsCert, TlsKey, Url, User};
+    if settings.switch(Local) {
+        settings.exclude(Local, Lease)?;
         // In one environment, or one file, the place of Redis stands for the other jobs.
-        for id in [Id::Host, Id::Url] {
-            if settings.strength(id) > settings.strength(Id::Local) {
-                settings.exclude(Id::Local, id)?;
+        for id in [Host, Url] {
+            if settings.source(id) > settings.source(Local) {
+                settings.exclude(Local, id)?;
             }
         }
     }
     settings.read_url()?;
-    settings.exclude(Id::Auth, Id::AuthFile)?;
-    for (one, other) in [(Id::TlsCert, Id::TlsKey), (Id::TlsKey, Id::TlsCert)] {
+    settings.exclude(Auth, AuthFile)?;
+    for (one, other) in [(TlsCert, TlsKey), (TlsKey, TlsCert)] {
         if settings.has(one) && !settings.has(other) {
             return Err(needs(settings, one, other));
         }
     }
-    if settings.has(Id::User) && !settings.has(Id::Auth) && !settings.has(Id::AuthFile) {
-        return Err(needs(settings, Id::User, Id::Auth));
+    if settings.has(User) && !settings.has(Auth) && !settings.has(AuthFile) {
+        return Err(needs(settings, User, Auth));
     }
     // In a file it may be meant for those jobs that have a TIMEOUT.
-    let is_for_this_job = settings.strength(Id::KillAfter) > Some(0) && settings.optional(Id::KillAfter).is_some();
-    if is_for_this_job && !settings.has(Id::Timeout) && !settings.has(Id::Lease) {
-        return Err(needs(settings, Id::KillAfter, Id::Timeout));
+    let is_for_this_job = settings.source(KillAfter) > Some(Source::File) && settings.switch(KillAfter);
+    if is_for_this_job && !settings.has(Timeout) && !settings.has(Lease) {
+        return Err(needs(settings, KillAfter, Timeout));
     }
-    let is_meant = settings.has(Id::Grace) && settings.strength(Id::Grace) >= settings.strength(Id::Release);
-    if is_meant && settings.seconds(Id::Grace) > settings.seconds(Id::Release) {
-        let release = settings.seconds(Id::Release).as_secs();
-        return Err(words!("{}: it is longer than RELEASE, which is {} s", settings.place(Id::Grace), release));
+    let is_meant = settings.has(Grace) && settings.source(Grace) >= settings.source(Release);
+    if is_meant && settings.seconds(Grace) > settings.seconds(Release) {
+        let release = settings.seconds(Release).as_secs();
+        return Err(words!("{}: it is longer than RELEASE, which is {} s", settings.place(Grace), release));
     }
     Ok(())
 }
@@ -223,39 +224,28 @@ fn needs(settings: &Settings<'_>, one: Id, other: Id) -> Line {
     words!("{} needs {}{}", settings.place(one), PREFIX, other.row().name)
 }
 
-/// The folder of the local locks, if the lock is to be one.
-fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<Option<PathBuf>, Line> {
-    if !settings.switch(Id::Local) {
-        return Ok(None);
-    }
-    if let Some(id) = settings.options().find(|id| id.concerns_redis() && settings.strength(Id::Local) == Some(2)) {
+/// The folder of the local locks.
+fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<PathBuf, Line> {
+    let is_option = settings.source(Id::Local) == Some(Source::Option);
+    if let Some(id) = settings.options().find(|id| is_option && id.concerns_redis()) {
         return Err(words!("{} means nothing to a local lock", settings.place(id)));
     }
-    let found = match settings.path(Id::LocalDir) {
-        Some(folder) => Some(folder),
-        None if geteuid().is_root() => Some("/run/golock".into()),
-        // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
-        None => variable(env, "HOME").map(|home| Path::new(home).join(".local/state/golock")),
-    };
-    found.map(Some).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
+    // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
+    let of_user = || variable(env, "HOME").map(|home| Path::new(home).join(".local/state/golock"));
+    let default = || if geteuid().is_root() { Some("/run/golock".into()) } else { of_user() };
+    settings.path(Id::LocalDir).or_else(default).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
 }
 
 /// The value of a variable of others, unless it is empty.
 fn variable<'e>(env: &'e Variables, name: &str) -> Option<&'e OsStr> {
-    let (_, value) = env.iter().find(|(known, value)| known == name && !value.is_empty())?;
-    Some(value)
+    env.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| &**value)
 }
 
 /// Where Redis is, and how it is spoken to.
 fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
-    let password = match (settings.bytes(Id::Auth), settings.path(Id::AuthFile)) {
-        (Some(password), _) => Password::Given(Secret(password.to_vec())),
-        (None, Some(path)) => Password::File(path),
-        (None, None) => Password::None,
-    };
     let tls = tls(settings, env)?;
     let endpoint = match settings.path(Id::Host).filter(|path| path.is_absolute()) {
-        Some(_) if tls != TlsMode::Off => {
+        Some(_) if tls.is_some() => {
             return Err(words!("{}: a Unix socket does not speak TLS", settings.place(Id::Tls)));
         }
         Some(path) => Endpoint::Unix(path),
@@ -264,7 +254,8 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
     Ok(Server {
         endpoint,
         user: settings.bytes(Id::User).map(<[u8]>::to_vec),
-        password,
+        password: settings.bytes(Id::Auth).map(|password| Secret(password.to_vec())),
+        auth_file: settings.path(Id::AuthFile),
         database: settings.number(Id::Db),
         tls,
         timeout: settings.seconds(Id::RedisTimeout),
@@ -276,25 +267,22 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let given = settings.bytes(Id::Host).unwrap_or(Id::Host.row().default.as_bytes());
-    let place = || settings.place(Id::Host);
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
     if settings.is_by_url(Id::Host) {
         return Ok(host.to_owned());
     }
-    if host.starts_with("unix:") {
-        return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()));
-    }
-    if host.contains("://") {
-        return Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX));
-    }
-    let (bare, behind) = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').unwrap_or((rest, "")),
-        None => match host.split_once(':') {
-            Some((name, port)) if !port.contains(':') => (name, &host[name.len()..]),
-            _ => (host, ""),
-        },
+    let place = || settings.place(Id::Host);
+    let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some(parts) => parts,
+        // More than one colon is an IPv6 address.
+        None if host.matches(':').count() == 1 => host.split_at(host.find(':').unwrap_or(host.len())),
+        None => (host, ""),
     };
     match behind.strip_prefix(':') {
+        _ if host.starts_with("unix:") => {
+            Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()))
+        }
+        _ if host.contains("://") => Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX)),
         Some(port) => {
             let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
             Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place(), PREFIX, host, PREFIX, port))
@@ -304,13 +292,12 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
 }
 
 /// How TLS is spoken, if it is.
-fn tls(settings: &Settings<'_>, env: &Variables) -> Result<TlsMode, Line> {
-    let skip = settings.switch(Id::TlsSkipVerify);
+fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, Line> {
     if !settings.switch(Id::Tls) {
-        return expects_tls(settings, skip).map_or(Ok(TlsMode::Off), Err);
+        return expects_tls(settings).map_or(Ok(None), Err);
     }
     let trust = match settings.path(Id::TlsCa).or_else(|| variable(env, "SSL_CERT_FILE").map(PathBuf::from)) {
-        _ if skip => Trust::Anyone,
+        _ if settings.switch(Id::TlsSkipVerify) => Trust::Anyone,
         Some(path) => Trust::File(path),
         None => Trust::BuiltIn,
     };
@@ -318,16 +305,16 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<TlsMode, Line> {
     let identity = identity.map(|(chain, key)| Identity { chain, key });
     let text = |name: &[u8]| String::from_utf8(name.to_vec()).map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"));
     let name = settings.bytes(Id::TlsName).map(text).transpose()?;
-    Ok(TlsMode::On(TlsOptions { trust, identity, name }))
+    Ok(Some(TlsOptions { trust, identity, name }))
 }
 
 /// Whoever names a certificate thinks that TLS is on, unless somebody has said that it is off. A URL without TLS says so for
 /// what is given at a weaker place.
-fn expects_tls(settings: &Settings<'_>, skip: bool) -> Option<Line> {
-    let about = [Id::TlsCa, Id::TlsCert, Id::TlsName, Id::TlsSkipVerify];
-    let mut given = about.into_iter().filter(|&id| settings.has(id) && (id != Id::TlsSkipVerify || skip));
+fn expects_tls(settings: &Settings<'_>) -> Option<Line> {
+    let about = [Id::TlsCa, Id::TlsCert, Id::TlsName, Id::TlsSkipVerify].into_iter();
+    let mut given = about.filter(|&id| settings.has(id) && (id != Id::TlsSkipVerify || settings.switch(id)));
     if settings.is_by_url(Id::Tls) {
-        let id = given.find(|&id| settings.strength(id) >= settings.strength(Id::Url))?;
+        let id = given.find(|&id| settings.source(id) >= settings.source(Id::Url))?;
         return Some(words!("{} needs TLS: write rediss:// in {}", settings.place(id), settings.place(Id::Url)));
     }
     given.next().filter(|_| !settings.has(Id::Tls)).map(|id| needs(settings, id, Id::Tls))

@@ -22,26 +22,12 @@ const FILE_LIMIT: u64 = 64 * 1024;
 /// The options that are not settings.
 const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
 
-/// Where a value was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// On this line of this file.
-    File(PathBuf, usize),
-    /// In the environment.
+/// Where a value was given; the stronger source is the larger one. In a file, the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    File,
     Environment,
-    /// On the command line.
     Option,
-}
-
-impl Source {
-    /// The stronger of two has the larger one.
-    fn strength(&self) -> u8 {
-        match self {
-            Self::File(..) => 0,
-            Self::Environment => 1,
-            Self::Option => 2,
-        }
-    }
 }
 
 /// A value that was given.
@@ -49,6 +35,8 @@ struct Given {
     id: Id,
     value: Vec<u8>,
     source: Source,
+    /// The setting in the form in which it was given, and where.
+    place: Line,
     /// Whether a URL says it.
     by_url: bool,
 }
@@ -65,8 +53,8 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Options up to the command; nothing counts behind a call for help. Behind an error, the command is looked for all the
-    /// same, to be named.
+    /// Options up to the command; nothing counts behind a call for help. Behind an unknown option that is like a known one,
+    /// the command is looked for all the same, to be named.
     pub(super) fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Line> {
         let (mut parser, mut outcome) = (Parser::from_args(args), Ok(()));
         while let Some(arg) = parser.next().map_err(|error| usage(&error))? {
@@ -81,19 +69,20 @@ impl<'a> Settings<'a> {
                 Arg::Long("status") => self.action = Action::Status,
                 Arg::Long("list") => self.action = Action::List,
                 Arg::Long("metrics") => self.action = Action::Metrics,
-                Arg::Short('v') => self.put(Id::Verbose, b"yes".to_vec(), Source::Option),
+                Arg::Short('v') => self.put_option(Id::Verbose, b"yes".to_vec()),
                 Arg::Long(name) => {
-                    let (id, unknown) = option_named(name);
-                    let Some(id) = id else { return outcome.and(Err(unknown)) };
-                    if !unknown.is_empty() && outcome.is_ok() {
-                        outcome = Err(unknown);
-                    }
+                    let id = Id::of_option(name.as_bytes()).or_else(|| {
+                        let (meant, why) = unknown_option(name);
+                        outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
+                        meant
+                    });
+                    let Some(id) = id else { return outcome };
                     let value = match (id.row().kind, parser.optional_value()) {
                         (_, Some(value)) => value,
                         (Kind::Switch, None) => "yes".into(),
                         (_, None) => parser.value().map_err(|error| usage(&error))?,
                     };
-                    self.put(id, value.into_vec(), Source::Option);
+                    self.put_option(id, value.into_vec());
                 }
                 Arg::Short(_) => return outcome.and(Err(usage(&arg.unexpected()))),
                 Arg::Value(_) => {
@@ -106,15 +95,23 @@ impl<'a> Settings<'a> {
         outcome
     }
 
+    /// Of two options the last counts.
+    fn put_option(&mut self, id: Id, value: Vec<u8>) {
+        self.given.retain(|given| given.id != id);
+        let place = words!("--{}", Escaped(id.row().option().as_bytes()));
+        self.given.push(Given { id, value, source: Source::Option, place, by_url: false });
+    }
+
     /// What a variable of the environment says, if it is ours.
     pub(super) fn read_variable(&mut self, name: &OsStr, value: &OsStr) -> Result<(), Line> {
         match name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
-            Some(short) => self.offer(short, value.as_bytes().to_vec(), Source::Environment),
+            Some(short) => self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::os(name))),
             None => Ok(()),
         }
     }
 
-    /// The file that was named must be there; the default one need not.
+    /// The file that was named must be there; the default one need not. A setting without its prefix is a slip; other names
+    /// may be there for whoever else sources the file.
     pub(super) fn read_file(&mut self) -> Result<(), Line> {
         let named = self.path(Id::Config);
         let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
@@ -123,17 +120,14 @@ impl<'a> Settings<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(()),
             read => read.map_err(|error| words!("{}: {}", shown, Cause(&error)))?,
         };
-        let assignments = file::parse(&text).map_err(|line| {
-            words!("{}:{}: not a plain NAME=value (single quotes keep any value plain)", shown, line)
-        })?;
+        let bad = |line| words!("{}:{}: not a plain NAME=value (single quotes keep any value plain)", shown, line);
         // Of two assignments the later counts, and the first that is offered.
-        for (line, name, value) in assignments.into_iter().rev() {
-            let source = Source::File(path.clone(), line);
+        for (line, name, value) in file::parse(&text).map_err(bad)?.into_iter().rev() {
+            let place = words!("{}:{}: {}", shown, line, Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
-                Some(short) => self.offer(short, value, source)?,
+                Some(short) => self.offer(short, &value, Source::File, place)?,
                 None if Id::named(name).is_some() => {
-                    let name = Escaped(name);
-                    return Err(words!("{}:{}: {}: no such setting; {}{}?", shown, line, name, PREFIX, name));
+                    return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
                 }
                 None => {}
             }
@@ -142,25 +136,24 @@ impl<'a> Settings<'a> {
     }
 
     /// Takes a value that counts less than those taken so far.
-    fn offer(&mut self, short: &[u8], value: Vec<u8>, source: Source) -> Result<(), Line> {
+    fn offer(&mut self, short: &[u8], value: &[u8], source: Source, place: Line) -> Result<(), Line> {
         if let Some(id) = Id::named(short) {
             if self.slot(id).is_none() {
-                self.put(id, value, source);
+                self.given.push(Given { id, value: value.to_vec(), source, place, by_url: false });
             }
             return Ok(());
         }
-        let place = named(&source, &[PREFIX.as_bytes(), short].concat());
-        let refused = |(name, said, _): &&(&str, &str, &str)| {
+        let is_refused = |(name, said, _): &&(&str, &str, &str)| {
             short == name.as_bytes() && !value.is_empty() && (said.is_empty() || value == said.as_bytes())
         };
-        if let Some((.., why)) = REFUSED.iter().find(refused) {
+        if let Some((.., why)) = REFUSED.iter().find(is_refused) {
             return Err(words!("{}: {}", place, *why));
         }
-        let is_like = |name: &&str| match name.strip_suffix('*') {
+        let is_ignored = |name: &&str| match name.strip_suffix('*') {
             Some(start) => short.starts_with(start.as_bytes()),
             None => short == name.as_bytes(),
         };
-        if IGNORED.iter().any(is_like) {
+        if IGNORED.iter().any(is_ignored) {
             self.notes.push(words!("{}: not needed, ignored", place));
             return Ok(());
         }
@@ -169,11 +162,6 @@ impl<'a> Settings<'a> {
             Some(name) => words!("{}: no such setting; {}{}?", place, PREFIX, name),
             None => words!("{}: no such setting; see golock --help all", place),
         })
-    }
-
-    fn put(&mut self, id: Id, value: Vec<u8>, source: Source) {
-        self.given.retain(|given| given.id != id);
-        self.given.push(Given { id, value, source, by_url: false });
     }
 
     fn slot(&self, id: Id) -> Option<&Given> {
@@ -190,9 +178,9 @@ impl<'a> Settings<'a> {
         self.value(id).is_some()
     }
 
-    /// Where it was given, as an order.
-    pub(super) fn strength(&self, id: Id) -> Option<u8> {
-        self.value(id).map(|given| given.source.strength())
+    /// Where it was given.
+    pub(super) fn source(&self, id: Id) -> Option<Source> {
+        self.value(id).map(|given| given.source)
     }
 
     /// Whether a URL says it.
@@ -207,20 +195,16 @@ impl<'a> Settings<'a> {
 
     /// The setting `id` in the form in which it was given, and where.
     pub(super) fn place(&self, id: Id) -> Line {
-        let source = self.slot(id).map_or(&Source::Environment, |given| &given.source);
-        match source {
-            Source::Option => words!("--{}", Escaped(id.row().option().as_bytes())),
-            _ => named(source, &[PREFIX.as_bytes(), id.row().name.as_bytes()].concat()),
-        }
+        self.slot(id).map_or_else(|| words!("{}{}", PREFIX, id.row().name), |given| given.place.clone())
     }
 
-    /// Of two settings that exclude each other, the weaker one counts as not given.
+    /// Of two settings that exclude each other, the weaker one counts as not given; equally strong, they are an error.
     pub(super) fn exclude(&mut self, one: Id, other: Id) -> Result<(), Line> {
-        let (Some(strength), Some(others)) = (self.strength(one), self.strength(other)) else { return Ok(()) };
-        if strength == others {
+        let (Some(first), Some(second)) = (self.source(one), self.source(other)) else { return Ok(()) };
+        if first == second {
             return Err(words!("{} and {} exclude each other", self.place(one), self.place(other)));
         }
-        let weaker = if strength > others { other } else { one };
+        let weaker = if first > second { other } else { one };
         self.given.retain(|given| given.id != weaker);
         Ok(())
     }
@@ -228,21 +212,19 @@ impl<'a> Settings<'a> {
     /// Puts what a URL says in the place of the settings that it stands for. A stronger HOST is another server, for which
     /// nothing of the URL counts; any other stronger setting counts for this server.
     pub(super) fn read_url(&mut self) -> Result<(), Line> {
-        let parts = [Id::Host, Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls];
-        let Some(strength) = self.strength(Id::Url) else { return Ok(()) };
-        if let Some(same) = parts.into_iter().find(|&id| self.strength(id) == Some(strength)) {
-            return Err(words!("{} and {} exclude each other", self.place(Id::Url), self.place(same)));
+        self.exclude(Id::Url, Id::Host)?;
+        let Some(source) = self.source(Id::Url) else { return Ok(()) };
+        for part in [Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls] {
+            if self.source(part) <= Some(source) {
+                self.exclude(Id::Url, part)?;
+            }
         }
-        if self.strength(Id::Host) > Some(strength) {
-            self.given.retain(|given| given.id != Id::Url);
-            return Ok(());
-        }
-        self.given.retain(|given| !parts.contains(&given.id) || given.source.strength() > strength);
-        let Some(Given { value, source, .. }) = self.value(Id::Url) else { return Ok(()) };
-        let (said, source) = (url::parse(value).map_err(|why| self.invalid(Id::Url, why))?, source.clone());
+        let Some(Given { value, place, .. }) = self.value(Id::Url) else { return Ok(()) };
+        let (said, place) = (url::parse(value).map_err(|why| self.invalid(Id::Url, why))?, place.clone());
         for (id, value) in said {
-            if self.slot(id).is_none() {
-                self.given.push(Given { id, value, source: source.clone(), by_url: true });
+            if self.slot(id).is_none_or(|given| given.source < source) {
+                self.given.retain(|given| given.id != id);
+                self.given.push(Given { id, value, source, place: place.clone(), by_url: true });
             }
         }
         Ok(())
@@ -250,32 +232,29 @@ impl<'a> Settings<'a> {
 
     /// Looks at all numbers, times and switches.
     pub(super) fn check_numbers(&self) -> Result<(), Line> {
-        for &id in IDS {
-            if self.value(id).is_some_and(|given| id.row().number(&given.value).is_none()) {
-                return Err(self.invalid(
-                    id,
-                    match id.row().kind {
-                        Kind::Switch => "neither yes nor no",
-                        Kind::Number(..) => "not a number",
-                        _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
-                    },
-                ));
-            }
-        }
-        Ok(())
+        let is_bad = |id: &&Id| self.value(**id).is_some_and(|given| id.row().number(&given.value).is_none());
+        let Some(&id) = IDS.iter().find(is_bad) else { return Ok(()) };
+        Err(self.invalid(
+            id,
+            match id.row().kind {
+                Kind::Switch => "neither yes nor no",
+                Kind::Number(..) => "not a number",
+                _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
+            },
+        ))
     }
 
     /// That the value given for `id` is `why`; it is shown unless it is a secret.
     pub(super) fn invalid(&self, id: Id, why: &'static str) -> Line {
         let value = self.slot(id).map_or(&b""[..], |given| &given.value);
-        let what: Line = match id.row().kind {
-            Kind::Secret => words!("{}: {}", self.place(id), why),
-            _ => words!("{}: {} is {}", self.place(id), Escaped(value), why),
-        };
+        let (place, shown) = (self.place(id), Escaped(value));
         match id.row().kind {
-            Kind::Number(least, most) => words!("{} from {} to {}", what, least, most),
-            Kind::Time(least) => words!("{} from {} s to {} days", what, least, LONGEST / 86400),
-            _ => what,
+            Kind::Secret => words!("{}: {}", place, why),
+            Kind::Number(least, most) => words!("{}: {} is {} from {} to {}", place, shown, why, least, most),
+            Kind::Time(least) => {
+                words!("{}: {} is {} from {} s to {} days", place, shown, why, least, LONGEST / 86400)
+            }
+            _ => words!("{}: {} is {}", place, shown, why),
         }
     }
 
@@ -311,27 +290,17 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// A setting of this name, and where it was given.
-fn named(source: &Source, name: &[u8]) -> Line {
-    match source {
-        Source::File(path, line) => words!("{}:{}: {}", Escaped::path(path), *line, Escaped(name)),
-        Source::Environment | Source::Option => words!("{}", Escaped(name)),
+/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong.
+fn unknown_option(name: &str) -> (Option<Id>, Line) {
+    let options: Vec<_> = TABLE.iter().map(super::Setting::option).collect();
+    let shown = Escaped(name.as_bytes());
+    match likely(name, options.iter().map(String::as_str).chain(OTHERS)) {
+        Some(option) => {
+            let why = words!("--{}: no such option; --{}?", shown, Escaped(option.as_bytes()));
+            (Id::of_option(option.as_bytes()), why)
+        }
+        None => (None, words!("--{}: no such option; see golock --help", shown)),
     }
-}
-
-/// The setting of the option `name`. If there is none, the likely one, whose value is then to be read, and what is wrong.
-fn option_named(name: &str) -> (Option<Id>, Line) {
-    let known = Id::of_option(name.as_bytes());
-    if known.is_some() {
-        return (known, Line::default());
-    }
-    let options: Vec<_> = TABLE.iter().map(super::table::Setting::option).collect();
-    let meant = likely(name, options.iter().map(String::as_str).chain(OTHERS));
-    let words = match meant {
-        Some(option) => words!("--{}: no such option; --{}?", Escaped(name.as_bytes()), Escaped(option.as_bytes())),
-        None => return (None, words!("--{}: no such option; see golock --help", Escaped(name.as_bytes()))),
-    };
-    (meant.and_then(|option| Id::of_option(option.as_bytes())), words)
 }
 
 /// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.

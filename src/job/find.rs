@@ -1,3 +1,5 @@
+use crate::text::{Escaped, Line};
+use crate::words;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -26,6 +28,22 @@ impl ExecError {
             Some(Errno::NOENT) => Some(Self::NotFound),
             _ => Some(Self::NotExecutable),
         }
+    }
+
+    /// Why `command` cannot be run, with what it may have been meant to be.
+    pub fn words(self, command: &OsStr) -> Line {
+        let bytes = command.as_bytes();
+        let name = bytes.split(|&byte| byte == b'=').next().unwrap_or_default();
+        let is_name = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let hint = match self {
+            Self::NotFound if is_name && name.len() < bytes.len() => "; a variable is set by env NAME=VALUE COMMAND",
+            Self::NotFound if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
+                "; a shell's line is run by sh -c"
+            }
+            _ => "",
+        };
+        let why = if self == Self::NotFound { "not found" } else { "not executable" };
+        words!("{}: {}{}", Escaped::os(command), why, hint)
     }
 }
 

@@ -1,58 +1,36 @@
 use std::fmt::Write;
 
-/// The fields of a record, in their order. A run that has not ended yet may tell of the one before it behind them (`last`).
-const FIELDS: [&str; 10] = ["fence", "host", "pid", "program", "start", "end", "result", "ok", "failed", "first"];
+/// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. A run
+/// that has not ended yet may tell of the one before it behind them (`last=RESULT@HOST`, `?` for an end nobody recorded).
+const FIELDS: [&str; 10] = ["fence#", "host", "pid", "program", "start#", "end?", "result", "ok?", "failed#", "first#"];
 
 /// The longest record that is believed. Ours have some 200 bytes.
 const LIMIT: usize = 999;
 
-/// What a run of our own writes about itself.
+/// What a run of our own writes about itself: where it is, the process id of golock, and the base name of the command,
+/// never an argument.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub struct Run {
-    /// The host's name.
     pub host: Vec<u8>,
-    /// The process id of golock.
     pub pid: u32,
-    /// The base name of the command, never an argument.
     pub program: Vec<u8>,
 }
 
-/// How a run ended.
+/// How a run ended: a code, `signal:9`, `timeout` or `lost`; and whether that is a success.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub struct End {
-    /// A code, `signal:9`, `timeout` or `lost`.
     pub result: Vec<u8>,
-    /// Whether it was a success.
     pub success: bool,
 }
 
-/// What is known of the runs of a lock: one line of text beside it. Times are milliseconds since 1970 by Redis's clock, for
-/// a local lock by the host's. It is for people and for the fence; nothing in it decides who holds the lock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// The number of the last run.
-    pub fence: u64,
-    /// Its host, percent-encoded.
-    pub host: Vec<u8>,
-    /// The process id of its golock.
-    pub pid: Vec<u8>,
-    /// The base name of its command, percent-encoded.
-    pub program: Vec<u8>,
-    /// When it began.
-    pub start: u64,
-    /// When it ended, if that was recorded.
-    pub end: Option<u64>,
-    /// How it ended, if that was recorded.
-    pub result: Vec<u8>,
-    /// When the last success ended.
-    pub ok: Option<u64>,
-    /// How many runs have failed since.
-    pub failed: u64,
-    /// When the first record was made.
-    pub first: u64,
-    /// How the run before ended, and where (`1@web3`), while this one has not ended; `?` for an end that nobody recorded.
-    pub last: Vec<u8>,
-}
+/// What is known of the runs of a lock: one line of text beside it, `fence=… host=… pid=… program=… start=… end=… result=…
+/// ok=… failed=… first=…`. Times are milliseconds since 1970 by Redis's clock, for a local lock by the host's; `ok` is the
+/// end of the last success, `failed` how many runs have failed since, `first` when the first record was made. It is for
+/// people and for the fence; nothing in it decides who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record(Vec<u8>);
 
 impl Run {
     /// Its fields in a record.
@@ -76,91 +54,92 @@ pub fn encoded(value: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 impl Record {
     /// Reads a record; `None` if that is none.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= LIMIT);
-        let mut fields = [&b""[..]; FIELDS.len()];
-        for (field, name) in fields.iter_mut().zip(FIELDS) {
-            *field = words.next()?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        for field in FIELDS {
+            let name = field.trim_end_matches(['#', '?']);
+            let value = words.next()?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            let may_be_empty = field.ends_with('?') && value.is_empty();
+            if field.len() > name.len() && !may_be_empty {
+                number(value)?;
+            }
         }
-        let [fence, host, pid, program, start, end, result, ok, failed, first] = fields;
-        let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
-        let optional = |digits: &[u8]| if digits.is_empty() { Some(None) } else { number(digits).map(Some) };
-        let last = words.next().and_then(|word| word.strip_prefix(b"last=")).unwrap_or_default();
-        Some(Self {
-            fence: number(fence)?,
-            host: host.to_vec(),
-            pid: pid.to_vec(),
-            program: program.to_vec(),
-            start: number(start)?,
-            end: optional(end)?,
-            result: result.to_vec(),
-            ok: optional(ok)?,
-            failed: number(failed)?,
-            first: number(first)?,
-            last: last.to_vec(),
-        })
+        Some(Self(line.to_vec()))
+    }
+
+    /// The line.
+    pub fn line(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The value of a field; an empty one is none.
+    pub fn text(&self, field: &str) -> &[u8] {
+        let mut words = self.0.split(|&byte| byte == b' ');
+        let value = |word: &'_ [u8]| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len);
+        words.find_map(|word| Some(&word[word.len() - value(word)?..])).unwrap_or_default()
+    }
+
+    /// The number in a field, if it is not empty.
+    pub fn number(&self, field: &str) -> Option<u64> {
+        number(self.text(field))
     }
 
     /// The record of a run that begins `now` (milliseconds), after the one that `before` tells of.
     pub fn begin(before: Option<&Self>, run: &Run, now: u64) -> Self {
-        let (host, program) = (encoded(&run.host), encoded(&run.program));
-        let begun = Self { host, program, pid: run.pid.to_string().into(), start: now, ..Self::default() };
-        let Some(before) = before else { return Self { fence: now * 1000, first: now, ..begun } };
-        let result = if before.end.is_none() { b"?" } else { &before.result[..] };
-        Self {
-            fence: (now * 1000).max(before.fence.saturating_add(1)),
-            ok: before.ok,
-            failed: before.failed + u64::from(before.end.is_none()),
-            first: before.first,
-            last: [result, b"@", &before.host].concat(),
-            ..begun
+        let [fence, mut failed] = ["fence", "failed"].map(|field| before.and_then(|before| before.number(field)));
+        let fence = fence.map_or(0, |fence| fence.saturating_add(1)).max(now * 1000);
+        let first = before.and_then(|before| before.number("first")).unwrap_or(now);
+        let (mut ok, mut last) = (&b""[..], Vec::new());
+        if let Some(before) = before {
+            let end = before.text("end");
+            failed = failed.map(|failed| failed + u64::from(end.is_empty()));
+            let result = if end.is_empty() { b"?" } else { before.text("result") };
+            (ok, last) = (before.text("ok"), [b" last=", result, b"@", before.text("host")].concat());
         }
+        let start = [format!("fence={fence} ").as_bytes(), &run.identity()].concat();
+        let times = [format!(" start={now} end= result= ok=").as_bytes(), ok].concat();
+        Self([&start[..], &times, format!(" failed={} first={first}", failed.unwrap_or(0)).as_bytes(), &last].concat())
     }
 
-    /// The run has ended `now`.
-    pub fn end(&mut self, end: &End, now: u64) {
-        (self.end, self.result, self.last) = (Some(now), end.result.clone(), Vec::new());
-        (self.ok, self.failed) = if end.success { (Some(now), 0) } else { (self.ok, self.failed + 1) };
+    /// The same, when the run has ended `now`.
+    #[must_use]
+    pub fn ended(&self, end: &End, now: u64) -> Self {
+        let (now, failed) = (now.to_string(), self.number("failed").unwrap_or(0) + 1);
+        let failed = if end.success { 0 } else { failed }.to_string();
+        let ok = if end.success { now.as_bytes() } else { self.text("ok") };
+        let start = self.0.windows(5).position(|part| part == b" end=").unwrap_or(self.0.len());
+        let rest = [b" end=", now.as_bytes(), b" result=", &end.result, b" ok=", ok, b" failed=", failed.as_bytes()];
+        Self([&self.0[..start], &rest.concat(), b" first=", self.text("first")].concat())
     }
 
-    /// The line of text.
-    pub fn line(&self) -> Vec<u8> {
-        let optional = |time: Option<u64>| time.map_or(String::new(), |time| time.to_string());
-        let values = [
-            self.fence.to_string().as_bytes(),
-            &self.host,
-            &self.pid,
-            &self.program,
-            self.start.to_string().as_bytes(),
-            optional(self.end).as_bytes(),
-            &self.result,
-            optional(self.ok).as_bytes(),
-            self.failed.to_string().as_bytes(),
-            self.first.to_string().as_bytes(),
-        ]
-        .map(<[u8]>::to_vec);
-        let mut words: Vec<_> =
-            FIELDS.iter().zip(values).map(|(name, value)| [name.as_bytes(), b"=", &value].concat()).collect();
-        if !self.last.is_empty() {
-            words.push([b"last=", &self.last[..]].concat());
-        }
-        words.join(&b' ')
+    /// The same, with what `hide` hides in every text of it: a server may repeat the password.
+    #[must_use]
+    pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
+        let is_text = |word: &[u8]| {
+            [&b"host="[..], b"pid=", b"program=", b"result=", b"last="].iter().any(|name| word.starts_with(name))
+        };
+        let words = self.0.split(|&byte| byte == b' ');
+        Self(words.map(|word| if is_text(word) { hide(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
     }
 
     /// Since when nothing has succeeded: the end of the last success, or the first record.
     pub fn waiting_since(&self) -> u64 {
-        self.ok.unwrap_or(self.first)
+        self.number("ok").or(self.number("first")).unwrap_or(u64::MAX)
     }
 
     /// How the last run that is over ended, and on which host, if there was one.
     pub fn last_end(&self) -> Option<(&[u8], &[u8])> {
-        if self.end.is_some() {
-            return Some((&self.result, &self.host));
+        if self.number("end").is_some() {
+            return Some((self.text("result"), self.text("host")));
         }
-        let at = self.last.iter().position(|&byte| byte == b'@')?;
-        Some((&self.last[..at], &self.last[at + 1..]))
+        let last = self.text("last");
+        last.iter().position(|&byte| byte == b'@').map(|at| (&last[..at], &last[at + 1..]))
     }
 }
 
@@ -173,57 +152,72 @@ mod tests {
     }
 
     fn text(record: &Record) -> String {
-        String::from_utf8(record.line()).unwrap()
+        String::from_utf8(record.line().to_vec()).unwrap()
+    }
+
+    fn end(result: &str) -> End {
+        End { result: result.into(), success: result == "0" }
     }
 
     #[test]
     fn a_run_is_told_from_its_beginning_to_its_end() {
-        let mut record = Record::begin(None, &run("web 1"), 1000);
+        let record = Record::begin(None, &run("web 1"), 1000);
         let begun =
             "fence=1000000 host=web%201 pid=4711 program=backup.sh start=1000 end= result= ok= failed=0 first=1000";
-        assert_eq!(text(&record), begun);
-        record.end(&End { result: b"3".to_vec(), success: false }, 1500);
+        assert_eq!((text(&record), record.last_end()), (begun.to_owned(), None));
+        let record = record.ended(&end("3"), 1500);
         assert_eq!(
             text(&record),
             "fence=1000000 host=web%201 pid=4711 program=backup.sh start=1000 end=1500 result=3 ok= failed=1 first=1000"
         );
-        let mut next = Record::begin(Some(&record), &run("web2"), 2000);
-        assert_eq!(
-            text(&next),
-            "fence=2000000 host=web2 pid=4711 program=backup.sh start=2000 end= result= ok= failed=1 first=1000 last=3@web%201"
-        );
+        let next = Record::begin(Some(&record), &run("web2"), 2000);
+        let begun =
+            "fence=2000000 host=web2 pid=4711 program=backup.sh start=2000 end= result= ok= failed=1 first=1000";
+        assert_eq!(text(&next), format!("{begun} last=3@web%201"));
         assert_eq!((next.last_end(), record.last_end()), (Some((&b"3"[..], &b"web%201"[..])), next.last_end()));
-        next.end(&End { result: b"0".to_vec(), success: true }, 2500);
+        let next = next.ended(&end("0"), 2500);
         assert!(text(&next).ends_with(" end=2500 result=0 ok=2500 failed=0 first=1000"), "{}", text(&next));
         assert_eq!((next.waiting_since(), record.waiting_since()), (2500, 1000));
+        assert_eq!((next.number("ok"), record.number("ok"), next.text("ok")), (Some(2500), None, &b"2500"[..]));
     }
 
     #[test]
     fn a_run_that_did_not_end_has_failed_and_no_fence_falls() {
-        let died = Record { fence: 9_000_000, ..Record::begin(None, &run("a"), 1000) };
+        let died = Record::begin(None, &run("a"), 9_000_000);
         let next = Record::begin(Some(&died), &run("b"), 500);
-        assert_eq!((next.fence, next.failed, &next.last[..]), (9_000_001, 1, &b"?@a"[..]));
+        assert_eq!((next.number("fence"), next.number("failed")), (Some(9_000_000_001), Some(1)));
+        assert_eq!(next.text("last"), b"?@a");
     }
 
     #[test]
     fn what_is_written_is_read_and_garbage_is_not() {
-        let mut record = Record::begin(Some(&Record::begin(None, &run("a"), 1)), &run("b"), 2);
-        assert_eq!(Record::parse(&record.line()), Some(record.clone()));
-        record.end(&End { result: b"signal:9".to_vec(), success: false }, 3);
-        assert_eq!(Record::parse(&record.line()), Some(record.clone()));
-        let line = text(&record);
+        let record = Record::begin(Some(&Record::begin(None, &run("a"), 1)), &run("b"), 2);
+        assert_eq!(Record::parse(record.line()), Some(record.clone()));
+        let ended = record.ended(&end("signal:9"), 3);
+        assert_eq!(Record::parse(ended.line()), Some(ended.clone()));
+        let line = text(&ended);
         for garbage in [
             String::new(),
             "x".into(),
             line.replace("fence=", "fence"),
             line.replace("start=2", "start="),
             line.replace("start=2", "start=-1"),
+            line.replace("end=3", "end=x"),
             line.replace("failed=2", "failed=99999999999999999999"),
             line.replace(" pid=4711", ""),
             line.replace("host=b", &format!("host={}", "b".repeat(1000))),
         ] {
             assert_eq!(Record::parse(garbage.as_bytes()), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn what_a_server_repeats_is_hidden_but_not_in_a_number() {
+        let record = Record::begin(None, &run("s3cret 1"), 1000).ended(&end("1"), 1111);
+        let hide = |text: &[u8]| String::from_utf8_lossy(text).replace("s3cret", "***").replace('1', "*").into_bytes();
+        let hidden = text(&record.redacted(&hide));
+        assert!(hidden.contains(" host=***%20* pid=47** ") && hidden.ends_with(" result=* ok= failed=1 first=1000"));
+        assert!(hidden.contains(" start=1000 end=1111 "), "{hidden}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Status {
                 Holder::Unknown
             }
             (_, None) => Holder::Golock,
-            (_, Some(Record { end: None, .. })) => Holder::Running,
+            (_, Some(record)) if record.number("end").is_none() => Holder::Running,
             (_, Some(_)) => Holder::Grace,
         }
     }
@@ -91,12 +91,12 @@ impl Status {
     pub fn holder_told(&self) -> Line {
         match (self.holder(), &self.record) {
             (Holder::Running, Some(record)) => {
-                let (host, pid) = (record.shown_host(), Escaped(&record.pid));
-                words!("held by {}, process {}, since {}", host, pid, Utc(record.start))
+                let (host, pid) = (record.shown("host"), record.shown("pid"));
+                words!("held by {}, process {}, since {}", host, pid, Utc(record.number("start").unwrap_or(0)))
             }
             (Holder::Grace, Some(record)) => {
-                let ended = Utc(record.end.unwrap_or_default());
-                words!("held for the grace of the run on {} that ended {}", record.shown_host(), ended)
+                let ended = Utc(record.number("end").unwrap_or(0));
+                words!("held for the grace of the run on {} that ended {}", record.shown("host"), ended)
             }
             (Holder::Unknown, _) => {
                 let value = self.value.as_deref().unwrap_or_default();
@@ -109,7 +109,8 @@ impl Status {
 
     /// The same, with for how long, until when, and by which token.
     pub fn told(&self) -> Line {
-        let since = self.record.as_ref().filter(|_| self.holder() == Holder::Running).map(|record| record.start);
+        let running = self.record.as_ref().filter(|_| self.holder() == Holder::Running);
+        let since = running.and_then(|record| record.number("start"));
         let since = self.now.zip(since).and_then(|(now, since)| now.checked_sub(since)).map(Duration::from_millis);
         let since = since.map_or(Line::default(), |since| words!(" ({})", Span(since)));
         let token = match (self.holder(), &self.value) {
@@ -136,19 +137,15 @@ impl Status {
         if let (Holder::Unknown, Some(value)) = (self.holder(), &mut self.value) {
             *value = hide(value);
         }
-        if let Some(record) = &mut self.record {
-            for text in [&mut record.host, &mut record.pid, &mut record.program, &mut record.result, &mut record.last] {
-                *text = hide(text);
-            }
-        }
+        self.record = self.record.as_ref().map(|record| record.redacted(hide));
     }
 }
 
 impl Record {
-    /// The host's name for people.
-    pub fn shown_host(&self) -> Line {
-        let host = percent_decoded(&self.host).unwrap_or_else(|| self.host.clone());
-        words!("{}", Escaped(&host))
+    /// The value of a field for people: without percent-encoding.
+    pub fn shown(&self, field: &str) -> Line {
+        let text = self.text(field);
+        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
     }
 }
 
@@ -216,12 +213,13 @@ pub fn overdue_is_ours(redis: &mut dyn Exchange, key: &[u8]) -> Result<bool, Err
 #[cfg(test)]
 mod tests {
     use super::super::scripted::{refusal, script, silence, timed};
-    use super::super::{Run, encoded};
+    use super::super::{End, Run};
     use super::*;
 
-    fn record(end: Option<u64>) -> Record {
-        let run = Run { host: b"web".to_vec(), pid: 7, program: b"job".to_vec() };
-        Record { end, ..Record::begin(None, &run, 1_000_000) }
+    fn record(host: &str, end: Option<u64>) -> Record {
+        let run = Run { host: host.into(), pid: 7, program: b"job".to_vec() };
+        let begun = Record::begin(None, &run, 1_000_000);
+        end.map_or(begun.clone(), |end| begun.ended(&End { result: b"0".to_vec(), success: true }, end))
     }
 
     fn bulk(text: &str) -> Reply {
@@ -252,13 +250,13 @@ mod tests {
 
     #[test]
     fn the_record_is_seen_too() {
-        let line = String::from_utf8(record(None).line()).unwrap();
-        let expected = Status { now: Some(5), record: Some(record(None)), ..Status::default() };
+        let line = String::from_utf8(record("web", None).line().to_vec()).unwrap();
+        let expected = Status { now: Some(5), record: Some(record("web", None)), ..Status::default() };
         let mut redis = script([Some(bulk(&format!("-2 5 0 {line}")))]);
         assert_eq!((status(&mut redis, b"k", Some(b"r")), redis.asked), (Ok(expected), vec!["EVAL 2 k r".to_owned()]));
         let replies = [(0, Some(vec![refusal()])), (0, Some(vec![Reply::Nil, bulk(&line)]))];
         let mut redis = timed(replies);
-        let expected = Status { record: Some(record(None)), ..Status::default() };
+        let expected = Status { record: Some(record("web", None)), ..Status::default() };
         assert_eq!(status(&mut redis, b"k", Some(b"r")), Ok(expected));
         assert_eq!(redis.asked[1], "GET k GET r");
     }
@@ -267,11 +265,11 @@ mod tests {
     fn the_holder_is_told_by_value_and_record() {
         let token = || Token::random().as_bytes().to_vec();
         for (value, record, holder) in [
-            (None, Some(record(None)), Holder::Nobody),
+            (None, Some(record("web", None)), Holder::Nobody),
             (Some(token()), None, Holder::Golock),
-            (Some(token()), Some(record(None)), Holder::Running),
-            (Some(token()), Some(record(Some(2))), Holder::Grace),
-            (Some(b"1700000000".to_vec()), Some(record(None)), Holder::Predecessor),
+            (Some(token()), Some(record("web", None)), Holder::Running),
+            (Some(token()), Some(record("web", Some(2))), Holder::Grace),
+            (Some(b"1700000000".to_vec()), Some(record("web", None)), Holder::Predecessor),
             (Some(b"x".repeat(19)), None, Holder::Unknown),
             (Some(b"1".repeat(18)), None, Holder::Unknown),
             (Some(Vec::new()), None, Holder::Unknown),
@@ -285,9 +283,9 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let overdue = |record, now| Status { record, ..Status::default() }.overdue(day, now);
         assert_eq!(overdue(None, u64::MAX), None);
-        assert_eq!(overdue(Some(record(None)), 1_000_000 + 86_400_000), None);
-        assert_eq!(overdue(Some(record(None)), 1_000_001 + 86_400_000), Some(day + Duration::from_millis(1)));
-        let ok = Record { ok: Some(2_000_000), ..record(None) };
+        assert_eq!(overdue(Some(record("web", None)), 1_000_000 + 86_400_000), None);
+        assert_eq!(overdue(Some(record("web", None)), 1_000_001 + 86_400_000), Some(day + Duration::from_millis(1)));
+        let ok = record("web", Some(2_000_000));
         assert_eq!(overdue(Some(ok.clone()), 1_000_001 + 86_400_000), None);
         assert_eq!(overdue(Some(ok), 5), None);
     }
@@ -296,14 +294,14 @@ mod tests {
     fn who_holds_it_is_told_in_words() {
         let token = Token::from_number(1).as_bytes().to_vec();
         let status = |record, ttl| Status { value: Some(token.clone()), ttl, now: Some(12_520_000), record };
-        let running = Record { host: encoded(b"web 3"), ..record(None) };
+        let running = record("web 3", None);
         assert_eq!(
             status(Some(running), Ttl::Seconds(74_820)).told().to_string(),
             "held by web 3, process 7, since 1970-01-01T00:16:40Z (3 h 12 min), free in 20 h 47 min at the latest, \
              token 1000000000000000001"
         );
         assert_eq!(
-            status(Some(record(Some(2_000_000))), Ttl::Unknown).told().to_string(),
+            status(Some(record("web", Some(2_000_000))), Ttl::Unknown).told().to_string(),
             "held for the grace of the run on web that ended 1970-01-01T00:33:20Z, token 1000000000000000001"
         );
         let told = |value: &[u8]| Status { value: Some(value.to_vec()), ttl: Ttl::Never, ..Status::default() }.told();
@@ -321,9 +319,9 @@ mod tests {
     #[test]
     fn what_a_server_repeats_is_hidden_but_not_in_a_token() {
         let hide = |text: &[u8]| String::from_utf8_lossy(text).replace("web", "***").into_bytes();
-        let mut status = Status { record: Some(record(None)), ..Status::held(b"my web".to_vec()) };
+        let mut status = Status { record: Some(record("web", None)), ..Status::held(b"my web".to_vec()) };
         status.redact(&hide);
-        assert_eq!((status.value, status.record.unwrap().host), (Some(b"my ***".to_vec()), b"***".to_vec()));
+        assert_eq!((status.value, status.record.unwrap().text("host")), (Some(b"my ***".to_vec()), &b"***"[..]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod client;
 mod connection;
+mod credentials;
 mod refusal;
 mod resolve;
 mod route;
@@ -13,7 +14,8 @@ mod socket;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
-pub use client::{Budget, Client, Credentials, Session};
+pub use client::{Budget, Client, Session};
+pub use credentials::Credentials;
 pub use refusal::Lasting;
 pub use resolve::answer_lookup;
 
@@ -41,37 +43,19 @@ pub struct Server {
     /// The ACL user; without it AUTH sends the password alone.
     pub user: Option<Vec<u8>>,
     /// The password.
-    pub password: Password,
+    pub password: Option<Secret>,
+    /// The file that holds the password.
+    pub auth_file: Option<PathBuf>,
     /// The database; SELECT is sent only when it is not 0.
     pub database: u32,
-    /// Whether the connection is encrypted.
-    pub tls: TlsMode,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<TlsOptions>,
     /// The time that one exchange may take: from name lookup to SELECT, or a request with its replies.
     pub timeout: Duration,
     /// Further connections after the first try.
     pub attempts: u32,
     /// What the wait before each further connection grows by.
     pub backoff: Duration,
-}
-
-/// Where the password is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Password {
-    /// There is none.
-    None,
-    /// Here.
-    Given(Secret),
-    /// In this file.
-    File(PathBuf),
-}
-
-/// Whether and how connections are encrypted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// They are not.
-    Off,
-    /// By TLS.
-    On(TlsOptions),
 }
 
 /// How TLS is spoken.
@@ -123,8 +107,16 @@ enum Kind {
     ReadOnly,
     /// Trying again would only give the same answer: nothing was carried out.
     Final,
-    /// The key lives on another node of the cluster, which is to be looked up unless the answer came from its host.
+    /// The key lives on another node of the cluster.
     Moved(Endpoint),
+}
+
+impl Server {
+    /// The files that nobody else should be able to read.
+    pub fn secrets(&self) -> impl Iterator<Item = &PathBuf> {
+        let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        self.auth_file.iter().chain(identity.map(|identity| &identity.key))
+    }
 }
 
 impl Failure {
@@ -132,16 +124,17 @@ impl Failure {
         Self { kind, why: why.into() }
     }
 
+    fn lost(why: impl Into<Line>) -> Self {
+        Self::new(Kind::Lost, why)
+    }
+
     /// The connection broke, or its deadline passed.
     fn io(error: &io::Error) -> Self {
-        Self::new(
-            Kind::Lost,
-            match error.kind() {
-                ErrorKind::TimedOut => "no answer in time".into(),
-                ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
-                _ => words!("connection lost: {}", Cause(error)),
-            },
-        )
+        Self::lost(match error.kind() {
+            ErrorKind::TimedOut => "no answer in time".into(),
+            ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
+            _ => words!("connection lost: {}", Cause(error)),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 by rustls, over a [`Socket`], so that every step of a handshake has the exchange's deadline.
 
-use super::client::unreadable;
 use super::connection::Stream;
+use super::credentials::unreadable;
 use super::socket::Socket;
 use super::{Failure, Identity, Kind, TlsOptions, Trust};
 use crate::files::Fresh;
@@ -175,7 +175,7 @@ struct Files {
 
 impl Files {
     fn read(options: &TlsOptions) -> Result<Self, Line> {
-        let read = |path: &Path| Fresh::read(path.to_owned(), PEM_LIMIT).map_err(|error| unreadable(path, &error));
+        let read = |path: &Path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error));
         let authorities = match &options.trust {
             Trust::File(path) => Some(read(path)?),
             Trust::BuiltIn | Trust::Anyone => None,

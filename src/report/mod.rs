@@ -4,11 +4,11 @@ mod jobs;
 
 pub use jobs::{metrics, status, table};
 
-use crate::clock::Instant;
+use crate::clock::{Instant, unix_milliseconds};
+use crate::config::Config;
 use crate::lock::{Record, Status};
-use crate::text;
 use crate::text::{Escaped, Line, Log, Span, Text, Utc};
-use crate::words;
+use crate::{text, words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -23,15 +23,15 @@ const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 const LIMIT: usize = 399;
 
 /// Writes one line, in one write, so that the lines of many hosts or jobs that share a log stay whole. If its reader is
-/// stuck for a second, the line is dropped.
+/// stuck for longer than `patience`, the line is dropped.
 fn write(text: &dyn Display, patience: Timespec) {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut fds, Some(&patience)).is_ok_and(|count| count > 0) {
         let mut line = format!("golock: {text}");
         if line.len() > LIMIT {
-            let end = (0..=LIMIT - 3).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-            line.replace_range(end.., "...");
+            line.truncate(line.floor_char_boundary(LIMIT - 3));
+            line += "...";
         }
         line.push('\n');
         let _ = (&stderr).write_all(line.as_bytes());
@@ -52,24 +52,30 @@ pub fn base_name(command: &OsStr) -> &[u8] {
 }
 
 impl Report {
-    /// About a job that runs `command`, or about no job.
+    /// About a job that runs `command`, or about none.
     pub fn new(command: Option<&OsStr>) -> Self {
         let job = command.map_or("nothing".into(), |command| words!("{}", Escaped(base_name(command))));
         Self { job, verbose: None }
     }
 
-    /// From now on also what only VERBOSE wants to know of the lock `name`.
-    pub fn be_verbose(&mut self, name: &[u8], unix_milliseconds: u64) {
-        self.verbose = Some((words!("{}", Escaped(name)), Instant::now()));
-        self.debug(text!("it is {}", Utc(unix_milliseconds)));
+    /// The same, with what the settings have to say.
+    pub fn begin(config: &Config, command: Option<&OsStr>) -> Self {
+        let (mut report, name) = (Self::new(command), words!("{}", Escaped(&config.name)));
+        if config.show_key {
+            // As cronlock says it.
+            write(&text!("Acquiring lock on {} key", name), PATIENCE);
+        }
+        if config.verbose {
+            report.verbose = Some((name, Instant::now()));
+            report.debug(text!("it is {}", Utc(unix_milliseconds())));
+            config.notes.iter().for_each(|note| report.debug(text!("{}", *note)));
+        }
+        report
     }
 
     /// Says something that people must know without having asked.
     pub fn trouble(&self, text: Text<'_>) {
-        match &self.verbose {
-            Some((name, start)) => write(&prefixed(name, *start, text), PATIENCE),
-            None => write(&text, PATIENCE),
-        }
+        self.say(text, PATIENCE);
     }
 
     /// Says why the job did not run.
@@ -95,25 +101,19 @@ impl Report {
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
         self.trouble(text!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
     }
-}
 
-fn prefixed(name: &Line, start: Instant, text: Text<'_>) -> Line {
-    let time = Instant::now().since(start).unwrap_or_default();
-    // Milliseconds have three digits, behind a one that is left out.
-    let thousandths = (1000 + time.subsec_millis()).to_string();
-    words!("{}: {}.{}s: {}", *name, time.as_secs(), Escaped(&thousandths.as_bytes()[1..]), text)
+    fn say(&self, text: Text<'_>, patience: Timespec) {
+        let Some((name, start)) = &self.verbose else { return write(&text, patience) };
+        let time = Instant::now().since(*start).unwrap_or_default();
+        write(&format_args!("{name}: {}.{:03}s: {text}", time.as_secs(), time.subsec_millis()), patience);
+    }
 }
 
 impl Log for Report {
     /// A line that nobody waits for is dropped at once if stderr takes none: it must not keep golock from the job.
     fn debug(&self, text: Text<'_>) {
-        if let Some((name, start)) = &self.verbose {
-            write(&prefixed(name, *start, text), Timespec::default());
+        if self.verbose.is_some() {
+            self.say(text, Timespec::default());
         }
     }
-}
-
-/// Says the first line of cronlock: which lock is asked for.
-pub fn show_key(name: &[u8]) {
-    write(&text!("Acquiring lock on {} key", Escaped(name)), PATIENCE);
 }

@@ -1,15 +1,14 @@
 //! Locks on this host alone: the kernel's lock (flock(2)) on a file. The job inherits its descriptor, so that the lock is
 //! held until the job has ended, however golock went; golock unlocks it when the job has ended, and at RELEASE.
 
-use super::lockfile::{self, Content, is_at, is_missing};
-use super::{Attempt, Ending, Error, Grant, Held, Listing, LockStore, Why, end_of, folder};
+use super::lockfile::{self, Content, is_at};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
-use crate::lock::{Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
-use crate::text;
+use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
-use crate::words;
+use crate::{text, words};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -26,16 +25,19 @@ const NAME_LIMIT: usize = 200;
 const ROUNDS: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Every so many runs sweep the folder, of which they look at so many files.
+/// One of so many runs sweeps the folder, of which it looks at so many files.
 const SWEEPS: u64 = 16;
 const SWEPT: usize = 200;
+
+/// How long nobody else tells that a lock is overdue.
+const TOLD: Duration = Duration::from_hours(1);
 
 /// A lock in a file.
 pub struct LocalStore<'a> {
     options: LockOptions,
+    prefix: &'a [u8],
     folder: PathBuf,
     path: PathBuf,
-    prefix: Vec<u8>,
     interrupts: &'a Interrupts,
     log: &'a dyn Log,
 }
@@ -44,29 +46,23 @@ pub struct LocalStore<'a> {
 struct LocalLock<'a> {
     store: LocalStore<'a>,
     file: File,
-    /// What the file says.
     content: Content,
-    /// Whether the record in it is ours.
-    has_begun: bool,
     hold_end: Instant,
-    grace_end: Instant,
     /// Whether RELEASE has come, and the lock was let go.
     is_unlocked: bool,
 }
 
-/// What is at a path.
+/// What is at a path: the file, locked by us or by another.
 enum Found {
-    /// The file, locked by us.
     Locked(File),
-    /// The file, locked by another.
     Held(File),
 }
 
 impl<'a> LocalStore<'a> {
-    /// The lock that `options` names, whose name begins with `prefix`, in the folder `folder`.
+    /// The lock that `options` names, whose name begins with `prefix`, in a folder that must be safe.
     pub fn new(
         options: LockOptions,
-        prefix: &[u8],
+        prefix: &'a [u8],
         folder: &Path,
         interrupts: &'a Interrupts,
         log: &'a dyn Log,
@@ -74,16 +70,15 @@ impl<'a> LocalStore<'a> {
         let folder = folder::plain(folder).map_err(|error| failed("look at", folder, &error))?;
         folder::secure(&folder)?;
         let path = folder.join(file_name(&options.name));
-        Ok(Self { options, folder, path, prefix: prefix.to_vec(), interrupts, log })
+        Ok(Self { options, prefix, folder, path, interrupts, log })
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
-        let path = self.path.clone();
-        move |error| failed(what, &path, &error).into()
+        move |error| failed(what, &self.path, &error).into()
     }
 
     fn foreign(&self) -> Error {
-        (words!("{} is not a lock; golock --reset deletes it", Escaped::path(&self.path))).into()
+        words!("{} is not a lock; golock --reset deletes it", Escaped::path(&self.path)).into()
     }
 
     /// Takes the kernel's lock, if no other has it.
@@ -108,7 +103,7 @@ impl<'a> LocalStore<'a> {
             if self.interrupts.wait(None, pause, WakeOn::Termination) == Err(WaitError::Interrupted)
                 && let Some(signal) = self.interrupts.termination()
             {
-                return Err(Error { why: Why::Interrupted(signal), left: None });
+                return Err(Error::Interrupted(signal, None));
             }
         }
         Err(self.failed("lock")(ErrorKind::TimedOut.into()))
@@ -121,29 +116,25 @@ impl<'a> LocalStore<'a> {
     /// What is known of the lock whose file is at `path`.
     fn status_of(&self, path: &Path) -> Result<Status, Error> {
         let file = match lockfile::open(path, false) {
-            Err(error) if is_missing(&error) => return Ok(Status::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Status::default()),
             opened => opened.map_err(self.failed("open"))?.ok_or_else(|| self.foreign())?,
         };
-        let held = match file.try_lock_shared() {
-            Ok(()) => false,
-            Err(TryLockError::WouldBlock) => true,
+        let is_held = match file.try_lock_shared() {
             Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
+            tried => tried.is_err(),
         };
-        Ok(status(self.content(&file)?, held))
+        Ok(status(self.content(&file)?, is_held))
     }
 }
 
-/// What `content` says of a lock that is held or not.
-fn status(content: Content, held: bool) -> Status {
+/// What `content` says of a lock that is held by a job, or not.
+fn status(content: Content, is_held: bool) -> Status {
     let left = content.grace_left();
-    let ttl = match left {
-        Some(left) if !held => Ttl::Seconds(left.div_ceil(1000)),
-        // As long as its job runs, at most for RELEASE, which is the holder's to know.
-        _ => Ttl::Unknown,
-    };
+    let is_taken = is_held || left.is_some();
+    // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
+    let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
-    let value = (held || left.is_some()).then_some(token);
-    Status { value, ttl, now: Some(unix_milliseconds()), record: content.record }
+    Status { value: is_taken.then_some(token), ttl, now: Some(unix_milliseconds()), record: content.record }
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
@@ -160,39 +151,39 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         if content.grace_left().is_some() {
             return Ok(Attempt::Busy(self, status(content, false)));
         }
-        let (hold_end, grace_end) = (Instant::after(self.options.release), Instant::ZERO);
-        let (has_begun, is_unlocked) = (false, false);
-        let mut lock = LocalLock { store: *self, file, content, has_begun, hold_end, grace_end, is_unlocked };
-        Ok(if lock.begin()? { Attempt::Acquired(Box::new(lock)) } else { Attempt::Served })
+        let (hold_end, now) = (Instant::after(self.options.release), unix_milliseconds());
+        let age = content.record.as_ref().and_then(|before| now.checked_sub(before.number("start")?));
+        let since = self.options.tick.map(|start| milliseconds(Instant::now().since(start).unwrap_or_default()));
+        if age.zip(since).is_some_and(|(age, since)| age <= since) {
+            return Ok(Attempt::Served);
+        }
+        let mut lock = LocalLock { store: *self, file, content, hold_end, is_unlocked: false };
+        lock.begin(now)?;
+        Ok(Attempt::Acquired(Box::new(lock)))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
         self.status_of(&self.path)
     }
 
-    fn list(&mut self) -> Result<Listing, Error> {
+    fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         lockfile::sweep(&self.folder, usize::MAX);
-        let mut entries = Vec::new();
         let files = match fs::read_dir(&self.folder) {
-            Err(error) if is_missing(&error) => None,
-            found => Some(found.map_err(|error| failed("list", &self.folder, &error))?),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed("list what is beside")(error)),
+            found => found.into_iter().flatten().flatten().take(LIST_LIMIT),
         };
-        for entry in files.into_iter().flatten().flatten().take(LIST_LIMIT) {
-            let name = percent_decoded(entry.file_name().as_bytes()).unwrap_or_default();
-            // What is not a lock's file is no job either.
-            if let Ok(status) = self.status_of(&entry.path())
-                && status.record.is_some()
-                && name.starts_with(&self.prefix)
-            {
-                entries.push(Entry { name, status });
-            }
-        }
-        Ok(Listing { entries, note: None })
+        let entry = |file: fs::DirEntry| {
+            let name = percent_decoded(file.file_name().as_bytes())?;
+            // What is not a lock's file is not a job either.
+            let status = self.status_of(&file.path()).ok().filter(|status| status.record.is_some())?;
+            name.starts_with(self.prefix).then_some(Entry { name, status })
+        };
+        Ok((files.filter_map(entry).collect(), None))
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
         match fs::remove_file(&self.path) {
-            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             removed => removed.map(|()| true).map_err(self.failed("delete")),
         }
     }
@@ -207,96 +198,76 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     }
 }
 
+impl LocalLock<'_> {
+    /// Writes that the run begins `now`.
+    fn begin(&mut self, now: u64) -> Result<(), Error> {
+        let LockOptions { grace, record, release, .. } = &self.store.options;
+        let (grace, token) = (milliseconds(*grace), Token::random().as_bytes().to_vec());
+        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep));
+        let before = self.content.record.take();
+        let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
+        self.content = Content { grace: (now + grace, grace), token, kept_until, record };
+        self.store.log.debug(text!("got the lock, for {} at most", Span(*release)));
+        lockfile::write(&self.file, &self.content).map_err(self.store.failed("write"))
+    }
+
+    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock, although the job,
+    /// or what it left behind, still has the descriptor. False if it was not ours any more.
+    fn end(&mut self, end: &End) -> bool {
+        let (now, keep) = (unix_milliseconds(), self.store.options.record.as_ref().map(|record| record.keep));
+        let is_ours = !self.is_unlocked && is_at(&self.file, &self.store.path);
+        if let Some((record, keep)) = self.content.record.as_mut().zip(keep) {
+            *record = record.ended(end, now);
+            self.content.kept_until = now + milliseconds(keep);
+        }
+        let done = match self.content.is_needed() {
+            _ if !is_ours => Ok(()),
+            true => lockfile::write(&self.file, &self.content),
+            false => fs::remove_file(&self.store.path),
+        };
+        self.unlock();
+        if let Err(error) = done {
+            self.store.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
+        }
+        is_ours
+    }
+
+    fn unlock(&mut self) {
+        let _ = self.file.unlock();
+        self.is_unlocked = true;
+    }
+}
+
 impl Held for LocalLock<'_> {
     fn lasts(&self) -> bool {
         !self.hold_end.has_passed()
     }
 
-    fn grant(&self) -> Grant<'_> {
-        let fence = self.content.record.as_ref().map(|record| record.fence);
-        Grant { token: &self.content.token, fence, binding: Binding::InheritFd(self.file.as_fd()) }
-    }
-
-    fn loss(&self) -> Line {
-        "RELEASE is over".into()
+    fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
+        let fence = self.content.record.as_ref().and_then(|record| record.number("fence"));
+        (&self.content.token, fence, Binding::InheritFd(self.file.as_fd()))
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
-        let was_lost = self.is_unlocked || !is_at(&self.file, &self.store.path);
-        let written = if was_lost { Ok(()) } else { self.end(&end_of(exit)) };
-        self.unlock();
+        let was_ours = self.end(&end_of(exit));
         if random().is_multiple_of(SWEEPS) {
             lockfile::sweep(&self.store.folder, SWEPT);
         }
-        if let Err(error) = written {
-            self.store.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
-        }
-        let name = Escaped(&self.store.options.name);
-        let lost = || words!("the lock {} was lost before the command ended", name);
-        let note = match self.grace_end.remaining() {
-            Some(left) => words!("released the lock, with {} of grace left", Span(left)),
-            None => "released the lock".into(),
+        let told = match self.content.grace_left().map(Duration::from_millis) {
+            _ if !was_ours => {
+                let name = Escaped(&self.store.options.name);
+                Err(words!("the lock {} was lost before the command ended", name))
+            }
+            Some(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
+            None => Ok("released the lock".into()),
         };
-        Ending { trouble: was_lost.then(lost), note, record: self.content.record.filter(|_| !was_lost) }
+        Ending { told, record: self.content.record.filter(|_| was_ours) }
     }
 
     fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
-        // Should the grace stay in the file, it is over soon.
         self.content.grace = (0, 0);
-        if is_at(&self.file, &self.store.path) {
-            let end = crate::lock::End { result: end.into(), success: false };
-            let _ = self.end(&end);
-        }
-        self.unlock();
+        self.end(&End { result: end.into(), success: false });
         Ok(())
-    }
-}
-
-impl LocalLock<'_> {
-    /// Writes that the run begins; false if another one has served for it, and the lock was let go.
-    fn begin(&mut self) -> Result<bool, Error> {
-        let (options, now) = (&self.store.options, unix_milliseconds());
-        if let (Some(started), Some(before)) = (options.tick, &self.content.record) {
-            let elapsed = milliseconds(Instant::now().since(started).unwrap_or_default()) + 1;
-            if now.checked_sub(before.start).is_some_and(|age| age < elapsed) {
-                self.unlock();
-                return Ok(false);
-            }
-        }
-        let (grace, record) = (milliseconds(options.grace), options.record.as_ref());
-        self.content = Content {
-            grace: (now + grace, grace),
-            token: Token::random().as_bytes().to_vec(),
-            kept_until: record.map_or(0, |record| now + milliseconds(record.keep)),
-            record: record.map(|record| Record::begin(self.content.record.as_ref(), &record.run, now)),
-        };
-        lockfile::write(&self.file, &self.content).map_err(self.store.failed("write"))?;
-        self.has_begun = true;
-        self.hold_end = Instant::after(options.release);
-        self.grace_end = Instant::after(options.grace);
-        self.store.log.debug(text!("got the lock, for {} at most", Span(options.release)));
-        Ok(true)
-    }
-
-    /// Writes the end of the run, or deletes a file that nobody needs any more.
-    fn end(&mut self, end: &crate::lock::End) -> io::Result<()> {
-        let now = unix_milliseconds();
-        if let Some(record) = self.content.record.as_mut().filter(|_| self.has_begun) {
-            record.end(end, now);
-            self.content.kept_until =
-                now + self.store.options.record.as_ref().map_or(0, |record| milliseconds(record.keep));
-        }
-        if self.content.is_needed() {
-            return lockfile::write(&self.file, &self.content);
-        }
-        lockfile::delete_unneeded(&self.file, &self.store.path, &self.content);
-        Ok(())
-    }
-
-    /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.
-    fn unlock(&mut self) {
-        let _ = self.file.unlock();
-        self.is_unlocked = true;
     }
 }
 
@@ -313,9 +284,6 @@ impl Renewal for LocalLock<'_> {
     }
 }
 
-/// How long nobody else tells that a lock is overdue.
-const TOLD: Duration = Duration::from_hours(1);
-
 /// That the system did not do `what` to the file at `path`.
 pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line {
     words!("cannot {} {}: {}", what, Escaped::path(path), Cause(error))
@@ -325,10 +293,10 @@ pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line
 fn file_name(name: &[u8]) -> String {
     let mut text = String::new();
     for (at, &byte) in name.iter().enumerate() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && at > 0) {
-            text.push(char::from(byte));
-        } else {
-            text.extend([format!("%{byte:02X}")]);
+        match byte {
+            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(char::from(byte)),
+            b'.' if at > 0 => text.push('.'),
+            _ => text.extend([format!("%{byte:02X}")]),
         }
     }
     if text.len() > NAME_LIMIT {

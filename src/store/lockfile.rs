@@ -4,52 +4,48 @@
 use crate::clock::unix_milliseconds;
 use crate::lock::Record;
 use rustix::fs::OFlags;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The most that the file of a lock holds.
-const LIMIT: u64 = 4096;
+const LIMIT: usize = 4096;
 
-/// What a lock's file says: two lines, of which the first is `GRACE-END GRACE TOKEN RECORD-END`, in milliseconds since 1970
-/// but for the grace's length, and the second the record.
+/// What a lock's file says in two lines: `GRACE-END GRACE TOKEN KEPT-UNTIL`, times in milliseconds, and the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     /// When the grace ends, and how long it is: a clock that was set back by more than that ends it.
     pub(super) grace: (u64, u64),
-    /// Whose lock it is.
     pub(super) token: Vec<u8>,
     /// Until when the file is kept for its record's sake.
     pub(super) kept_until: u64,
-    /// The last run.
     pub(super) record: Option<Record>,
 }
 
 impl Content {
     /// Reads `text`; `None` if it is not that of a lock's file. A crash leaves any part of one, or zeros instead.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let (first, rest) = text.split_at(text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len()));
-        let ours = |byte: &u8| matches!(byte, b'0'..=b'9' | b' ' | 0);
-        if !first.iter().all(ours) || text.len() > usize::try_from(LIMIT).unwrap_or(usize::MAX) {
+        let mut lines = text.split_inclusive(|&byte| byte == b'\n');
+        let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        if text.len() > LIMIT || !first.iter().all(|byte| matches!(byte, b'0'..=b'9' | b' ' | b'\n' | 0)) {
             return None;
         }
         // Without its end, a line may be part of another one.
-        let words = first.split(|&byte| byte == b' ').filter(|_| !rest.is_empty());
-        let mut words = words.map(|word| std::str::from_utf8(word).unwrap_or_default());
+        let whole = first.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+        let mut words = whole.split(' ');
         let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
         let grace = (number(), number());
-        let token = words.next().unwrap_or_default().as_bytes().to_vec();
+        let token = words.next().unwrap_or_default().into();
         let kept_until = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let record = rest.get(1..).and_then(|rest| rest.strip_suffix(b"\n")).and_then(Record::parse);
-        Some(Self { grace, token, kept_until, record })
+        Some(Self { grace, token, kept_until, record: second.strip_suffix(b"\n").and_then(Record::parse) })
     }
 
     pub(super) fn text(&self) -> Vec<u8> {
-        let (until, length) = self.grace;
-        let record = self.record.as_ref().map(Record::line).unwrap_or_default();
-        let first = [until.to_string().as_bytes(), length.to_string().as_bytes(), &self.token].join(&b' ');
-        [&first[..], b" ", self.kept_until.to_string().as_bytes(), b"\n", &record, b"\n"].concat()
+        let ((until, length), kept_until) = (self.grace, self.kept_until);
+        let record = self.record.as_ref().map_or(&b""[..], Record::line);
+        let start = format!("{until} {length} ");
+        [start.as_bytes(), &self.token, format!(" {kept_until}\n").as_bytes(), record, b"\n"].concat()
     }
 
     /// The milliseconds that are left of the grace.
@@ -75,9 +71,9 @@ pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
 
 /// What `file` says; `None` if it is not a lock's.
 pub(super) fn read(file: &File) -> io::Result<Option<Content>> {
-    let mut text = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut text)?;
-    Ok(Content::parse(&text))
+    let mut text = vec![0; LIMIT + 1];
+    let length = (&*file).read(&mut text)?;
+    Ok(Content::parse(&text[..length]))
 }
 
 /// Writes `content` over what `file` says: a crash in between leaves the new first line, or the old one.
@@ -89,35 +85,23 @@ pub(super) fn write(file: &File, content: &Content) -> io::Result<()> {
 
 /// Whether `file` is the one that stands at `path`. A reset may have deleted it, and another may hold the next one.
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
 }
 
-/// Deletes the file at `path`, which was opened as `file` and locked by us, if it is not needed any more.
-pub(super) fn delete_unneeded(file: &File, path: &Path, content: &Content) {
-    if !content.is_needed() && is_at(file, path) {
-        // If it stays, the next sweep may have more luck.
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// Deletes what is past of the files in `folder`, of which it looks at `most`.
+/// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
+/// it still stands there when he has locked it.
 pub(super) fn sweep(folder: &Path, most: usize) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(most) {
         let path = entry.path();
-        // Whoever else has it open looks whether it still stands there when he has locked it.
         if let Ok(Some(file)) = open(&path, false)
             && file.try_lock().is_ok()
-            && let Ok(Some(content)) = read(&file)
+            && read(&file).is_ok_and(|content| content.is_some_and(|content| !content.is_needed()))
+            && is_at(&file, &path)
         {
-            delete_unneeded(&file, &path, &content);
+            let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Whether `error` says that there is no such file.
-pub(super) fn is_missing(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Where a lock is kept: in Redis, or on this host alone. A lock that is not held, and one that is, are values: acquiring
-//! gives the one for the other, and only what is held can be confirmed, renewed, released or given back.
+//! gives the one for the other, and only what is held can be renewed, released or given back.
 
 mod folder;
 mod local;
@@ -13,19 +13,18 @@ use crate::job::{Binding, ExitReason, Renewal, StopReason};
 use crate::lock::{End, Entry, Record, Status};
 use crate::text::Line;
 use rustix::process::Signal;
-use std::time::Duration;
 
 /// A lock that is not held.
 pub trait LockStore<'a> {
     /// Tries once to take it: asks for it and, if it is free, makes sure right before the command starts that it is ours
-    /// and lasts, and records that the run begins.
+    /// and lasts, and records that the run begins. If that fails, it is given back as far as possible.
     fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error>;
 
     /// Looks at it, changing nothing.
     fn status(&mut self) -> Result<Status, Error>;
 
-    /// Lists all jobs that are recorded beside it.
-    fn list(&mut self) -> Result<Listing, Error>;
+    /// All jobs that are recorded beside it, and what to say of where they are.
+    fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error>;
 
     /// Deletes it, whoever holds it; whether there was one.
     fn reset(&mut self) -> Result<bool, Error>;
@@ -50,68 +49,37 @@ pub trait Held: Renewal {
     /// Whether a command may start under it now.
     fn lasts(&self) -> bool;
 
-    /// What it gives the job.
-    fn grant(&self) -> Grant<'_>;
+    /// What the job gets: the value that proves that it is ours, the number of this run, and what ties the job to golock.
+    fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>);
 
-    /// Why it was lost.
-    fn loss(&self) -> Line;
-
-    /// Releases it when its grace has passed; `exit` is how the job ended.
+    /// Releases it when its grace has passed; `exit` is how the job ended, whose exit code stands whatever comes of this.
     fn release(self: Box<Self>, exit: ExitReason) -> Ending;
 
-    /// Gives it back at once, because no command ran under it: another host may run it. `end` is what the record says.
+    /// Gives it back at once, because no command ran under it: another host may run it. `end` is what the record says. If
+    /// it may stay, the words say for how long.
     fn abandon(self: Box<Self>, end: &str) -> Result<(), Line>;
 }
 
-/// What the job gets from the lock.
-pub struct Grant<'g> {
-    /// The value that proves that it is ours.
-    pub token: &'g [u8],
-    /// The number of this run.
-    pub fence: Option<u64>,
-    /// What ties the job to golock.
-    pub binding: Binding<'g>,
-}
-
-/// What became of a lock at the end of its job. The command's exit code stands whatever that is.
+/// What became of a lock at the end of its job.
 pub struct Ending {
-    /// What to tell people without being asked.
-    pub trouble: Option<Line>,
-    /// What else there is to say.
-    pub note: Line,
+    /// What to say: to people who have not asked, or under VERBOSE.
+    pub told: Result<Line, Line>,
     /// The record as it stands, if one was written.
     pub record: Option<Record>,
 }
 
-/// All recorded jobs that were found.
-pub struct Listing {
-    /// The jobs.
-    pub entries: Vec<Entry>,
-    /// What to say of where they are.
-    pub note: Option<&'static str>,
-}
-
 /// Why nothing came of a question about a lock.
 #[derive(Debug)]
-pub struct Error {
-    /// What failed.
-    pub why: Why,
-    /// That the lock may stay, if it could not be given back.
-    pub left: Option<Line>,
-}
-
-/// What failed.
-#[derive(Debug)]
-pub enum Why {
-    /// A signal that ends golock came first.
-    Interrupted(Signal),
+pub enum Error {
+    /// A signal that ends golock came first. The words say that the lock may stay, if it could not be given back.
+    Interrupted(Signal, Option<Line>),
     /// The words say it.
     Failed(Line),
 }
 
 impl From<Line> for Error {
     fn from(words: Line) -> Self {
-        Self { why: Why::Failed(words), left: None }
+        Self::Failed(words)
     }
 }
 
@@ -124,9 +92,4 @@ fn end_of(exit: ExitReason) -> End {
         ExitReason::Stopped(StopReason::LockLost) => "lost".to_owned(),
     };
     End { result: result.into_bytes(), success: exit == ExitReason::Code(0) }
-}
-
-/// That a lock which could not be released may stay locked for `span`.
-fn may_stay(span: Duration) -> Line {
-    crate::words!("it may stay locked for up to {} s", span.as_secs())
 }

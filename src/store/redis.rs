@@ -1,13 +1,12 @@
-use super::{Attempt, Ending, Error, Grant, Held, Listing, LockStore, Why, end_of, may_stay};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{self, Acquired, Confirmed, End, Lease, LockOptions, Look, Record, Released, Status, Token};
+use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Look, Record, Released, Status, Token};
 use crate::net::{Budget, Client, Lasting};
-use crate::text;
 use crate::text::{Escaped, Line, Log, Span};
-use crate::words;
+use crate::{text, words};
 use std::time::Duration;
 
 /// How long giving a lock back may take: somebody waits for us to stop.
@@ -19,10 +18,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A lock in Redis.
 pub struct RedisStore<'a> {
     client: Client<'a>,
+    config: &'a Config,
     lease: Lease,
-    look: Look,
-    verbose: bool,
-    prefix: Vec<u8>,
     interrupts: &'a Interrupts,
     log: &'a dyn Log,
 }
@@ -32,40 +29,37 @@ struct RedisLock<'a> {
     store: RedisStore<'a>,
     /// Why the last renewal failed, if it did.
     failure: Option<Line>,
-    /// How the lock was lost, if it was.
-    loss: Option<Line>,
+    /// Whether another holds it.
+    is_taken: bool,
 }
 
 impl<'a> RedisStore<'a> {
     /// The lock that `config` and `options` name. Nothing is sent yet.
     pub fn new(
         client: Client<'a>,
-        config: &Config,
+        config: &'a Config,
         options: LockOptions,
         interrupts: &'a Interrupts,
         log: &'a dyn Log,
     ) -> Self {
-        let (lease, prefix) = (Lease::new(options, Token::random()), config.prefix.clone());
-        let look = if config.max_age.is_some() { Look::Record } else { Look::Lock };
-        Self { client, lease, look, verbose: config.verbose, prefix, interrupts, log }
+        Self { client, config, lease: Lease::new(options, Token::random()), interrupts, log }
     }
 
-    fn record_key(&self) -> Option<&[u8]> {
-        self.lease.options.record.as_ref().map(|record| &record.key[..])
+    fn record_key(&self) -> Option<Vec<u8>> {
+        self.lease.options.record.as_ref().map(|record| record.key.clone())
     }
 
-    /// The signal that broke off what we were doing, or else the error that did.
-    fn error(&self, verb: &'static str, error: &lock::Error) -> Error {
-        let name = &self.lease.options.name;
-        match self.interrupts.termination().filter(|_| error.is_interrupted()) {
-            Some(signal) => Error { why: Why::Interrupted(signal), left: None },
-            None => (words!("cannot {} the lock {}: {}", verb, Escaped(name), error.words())).into(),
+    /// The error that we could not `verb` the lock; or the signal that broke it off. If only the answers were lost, the lock
+    /// stands, for nobody: it is given back.
+    fn error(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
+        let signal = self.interrupts.termination().filter(|_| error.is_interrupted());
+        let left = if may_hold { self.give_back(&End::default()).err() } else { None };
+        let name = Escaped(&self.lease.options.name);
+        match (signal, left) {
+            (Some(signal), left) => Error::Interrupted(signal, left),
+            (_, None) => words!("cannot {} the lock {}: {}", verb, name, error.words()).into(),
+            (_, Some(left)) => words!("cannot {} the lock {}: {}; {}", verb, name, error.words(), left).into(),
         }
-    }
-
-    /// The budget of whoever asks before there is a lock.
-    fn patience(&self) -> Budget {
-        self.client.patience(Instant::NEVER)
     }
 
     /// When the last attempt to acquire may begin. Without a record only the grace of another run keeps a late one from
@@ -75,40 +69,18 @@ impl<'a> RedisStore<'a> {
         tick.filter(|_| record.is_none() && !grace.is_zero()).map_or(Instant::NEVER, |start| start + *grace)
     }
 
-    /// All that can be known of a lock that is held, if VERBOSE asks for it, and it comes within a second.
-    fn looked_at(&mut self, status: Status) -> Status {
-        if !self.verbose {
-            return self.redacted(status);
+    /// All that can be known of a lock that is held, if VERBOSE asks for it, and it comes within a second; without the
+    /// password, which the server may repeat.
+    fn looked_at(&mut self, mut status: Status) -> Status {
+        if self.config.verbose {
+            let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience() };
+            let (name, key) = (self.lease.options.name.clone(), self.record_key());
+            let seen = lock::status(&mut self.client.with(budget), &name, key.as_deref()).unwrap_or_default();
+            // It may have gone since, which changes nothing for who skips.
+            status = if seen.value.is_some() { seen } else { status };
         }
-        let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.patience() };
-        let (name, record) = (self.lease.options.name.clone(), self.record_key().map(<[u8]>::to_vec));
-        let seen = lock::status(&mut self.client.with(budget), &name, record.as_deref()).unwrap_or_default();
-        // It may have gone since, which changes nothing for who skips.
-        let known = if seen.value.is_some() { seen } else { status };
-        self.redacted(known)
-    }
-
-    /// What is known of a lock, without the password that the server may repeat.
-    fn redacted(&self, mut status: Status) -> Status {
         status.redact(&|text| self.client.redacted(text));
         status
-    }
-
-    /// The error that we could not `verb` the lock. If only the answers were lost, it stands, for nobody: it is given back.
-    fn not_taken(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
-        let mut error = self.error(verb, error);
-        if may_hold {
-            error.left = self.give_back(&End::default()).err();
-        }
-        error
-    }
-
-    fn tell_acquired(&self, note: Option<Vec<u8>>) {
-        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
-        if let Some(words) = note.map(|words| self.client.redacted(&words)) {
-            let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
-            self.log.debug(text!("{}: {}", what, Escaped(&words)));
-        }
     }
 
     /// Releases the lock, whose grace is over now, within five seconds.
@@ -127,69 +99,89 @@ impl<'a> RedisStore<'a> {
     }
 
     fn not_released(&self, why: &Line) -> Line {
-        let options = &self.lease.options;
-        words!("cannot release {}: {}; {}", Escaped(&options.name), *why, may_stay(options.ttl()))
+        let (name, ttl) = (Escaped(&self.lease.options.name), self.lease.options.ttl().as_secs());
+        words!("cannot release {}: {}; it may stay locked for up to {} s", name, *why, ttl)
+    }
+
+    fn tell_acquired(&self, note: Option<Vec<u8>>) {
+        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
+        if let Some(words) = note.map(|words| self.client.redacted(&words)) {
+            let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
+            self.log.debug(text!("{}: {}", what, Escaped(&words)));
+        }
     }
 }
 
 impl<'a> LockStore<'a> for RedisStore<'a> {
     fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
-        let budget = self.client.patience(self.begin_by());
-        let stale = match lock::acquire(&mut self.client.with(budget), &mut self.lease, self.look) {
+        let look = if self.config.max_age.is_some() { Look::Record } else { Look::Lock };
+        let budget = Budget { begin_by: self.begin_by(), ..self.client.patience() };
+        let stale = match lock::acquire(&mut self.client.with(budget), &mut self.lease, look) {
+            Ok(Acquired::Ours) => None,
+            Ok(Acquired::Stale(value)) => Some(value),
             Ok(Acquired::Held(status)) => {
                 let status = self.looked_at(status);
                 return Ok(Attempt::Busy(self, status));
             }
-            Ok(Acquired::Ours) => None,
-            Ok(Acquired::Stale(value)) => Some(value),
-            Err(unsure) => return Err(self.not_taken("take", &unsure.error, unsure.may_hold)),
+            Err(unsure) => return Err(self.error("take", &unsure.error, unsure.may_hold)),
         };
-        let (budget, margin) = (self.patience(), self.client.timeout());
+        let (budget, margin) = (self.client.patience(), self.client.timeout());
         let confirmed = self.lease.confirm(&mut self.client.with(budget), stale.as_deref(), margin);
-        match confirmed {
-            Ok(Confirmed::Ours(note)) => {
+        match confirmed.map_err(|error| self.error("keep", &error, true))? {
+            Confirmed::Ours(note) => {
                 self.client.close();
                 self.tell_acquired(note);
-                Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, loss: None })))
+                Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, is_taken: false })))
             }
-            Ok(Confirmed::Served) => {
+            Confirmed::Served => {
                 self.client.close();
                 Ok(Attempt::Served)
             }
-            Ok(Confirmed::Lost(value)) => {
-                let status = self.redacted(Status::held(value));
+            Confirmed::Lost(value) => {
+                let status = self.looked_at(Status::held(value));
                 Ok(Attempt::Busy(self, status))
             }
-            Err(error) => Err(self.not_taken("keep", &error, true)),
         }
     }
 
     fn status(&mut self) -> Result<Status, Error> {
-        let (budget, name) = (self.patience(), self.lease.options.name.clone());
-        let record = self.record_key().map(<[u8]>::to_vec);
-        match lock::status(&mut self.client.with(budget), &name, record.as_deref()) {
-            Ok(status) => Ok(self.redacted(status)),
-            Err(error) => Err(self.error("look at", &error)),
-        }
+        let (budget, name, key) = (self.client.patience(), self.lease.options.name.clone(), self.record_key());
+        let seen = lock::status(&mut self.client.with(budget), &name, key.as_deref());
+        let mut status = seen.map_err(|error| self.error("look at", &error, false))?;
+        status.redact(&|text| self.client.redacted(text));
+        Ok(status)
     }
 
-    fn list(&mut self) -> Result<Listing, Error> {
-        let (budget, prefix) = (self.patience(), self.prefix.clone());
-        let found = lock::list(&mut self.client.with(budget), &prefix).map_err(|error| self.error("list", &error))?;
-        let redacted = |entry: lock::Entry| lock::Entry { status: self.redacted(entry.status), ..entry };
-        let note = found.is_of_one_node.then_some("these are the jobs of one node of a cluster");
-        Ok(Listing { entries: found.entries.into_iter().map(redacted).collect(), note })
+    fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
+        let budget = self.client.patience();
+        let found = lock::list(&mut self.client.with(budget), &self.config.prefix);
+        let mut found = found.map_err(|error| self.error("list what is beside", &error, false))?;
+        found.entries.iter_mut().for_each(|entry| entry.status.redact(&|text| self.client.redacted(text)));
+        Ok((found.entries, found.is_of_one_node.then_some("these are the jobs of one node of a cluster")))
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
-        let (budget, name) = (self.patience(), self.lease.options.name.clone());
-        lock::reset(&mut self.client.with(budget), &name).map_err(|error| self.error("reset", &error))
+        let (budget, name) = (self.client.patience(), self.lease.options.name.clone());
+        lock::reset(&mut self.client.with(budget), &name).map_err(|error| self.error("reset", &error, false))
     }
 
     fn tells_overdue(&mut self) -> bool {
-        let Some(key) = lock::of_overdue(&self.prefix, &self.lease.options.name) else { return true };
-        let budget = self.patience();
+        let Some(key) = lock::of_overdue(&self.config.prefix, &self.lease.options.name) else { return true };
+        let budget = self.client.patience();
         lock::overdue_is_ours(&mut self.client.with(budget), &key).unwrap_or(false)
+    }
+}
+
+impl RedisLock<'_> {
+    /// Why it was lost.
+    fn loss(&self) -> Line {
+        let lease = &self.store.lease;
+        match &self.failure {
+            _ if self.is_taken => "another holds it".into(),
+            _ if lease.is_final || lease.hold_end.has_passed() => "RELEASE is over".into(),
+            Some(failure) => failure.clone(),
+            None => "golock stood still for too long".into(),
+        }
     }
 }
 
@@ -198,57 +190,41 @@ impl Held for RedisLock<'_> {
         self.store.lease.lasts(Instant::now())
     }
 
-    fn grant(&self) -> Grant<'_> {
+    fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
         let Lease { token, fence, options, .. } = &self.store.lease;
-        let binding = if options.lease.is_some() { Binding::DieWithParent } else { Binding::None };
-        Grant { token: token.as_bytes(), fence: *fence, binding }
-    }
-
-    fn loss(&self) -> Line {
-        let lease = &self.store.lease;
-        let failure = || self.failure.clone().unwrap_or_else(|| "golock stood still for too long".into());
-        let over = || if lease.is_final || lease.hold_end.has_passed() { "RELEASE is over".into() } else { failure() };
-        self.loss.clone().unwrap_or_else(over)
+        (token.as_bytes(), *fence, if options.lease.is_some() { Binding::DieWithParent } else { Binding::None })
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
-        let (lost, loss) = (exit == ExitReason::Stopped(StopReason::LockLost), self.loss());
+        let loss = (exit == ExitReason::Stopped(StopReason::LockLost)).then(|| self.loss());
         let store = &mut self.store;
         // What arrived before was meant for the job.
         store.interrupts.forget_all();
-        let budget = if lost {
+        let mut budget = store.client.insistence(Instant::NEVER);
+        if loss.is_some() {
             // It may be ours all the same, and the record is to say how the run ended.
-            Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) }
-        } else {
-            store.client.insistence(Instant::NEVER)
-        };
+            budget = Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) };
+        }
         let margin = store.client.timeout();
         let released = lock::release(&mut store.client.with(budget), &store.lease, margin, &end_of(exit));
         store.client.close();
-        let name = Escaped(&store.lease.options.name);
-        let (record, outcome) = match released {
-            Ok(release) => (release.record, Ok(release.lock)),
-            Err(error) => (None, Err(error.words())),
-        };
-        let parsed = record.as_deref().and_then(Record::parse);
-        if let Some(words) = record.filter(|text| parsed.is_none() && !text.is_empty()) {
-            let words = store.client.redacted(&words);
-            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&words)));
+        let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
+        let record = Record::parse(&text);
+        if record.is_none() && !text.is_empty() {
+            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
         }
-        let (trouble, note) = match outcome {
-            _ if lost => (Some(words!("the lock {} was lost: {}", name, loss)), Line::default()),
-            Ok(Released::Free) => (None, "released the lock".into()),
-            Ok(Released::InGrace(left)) => (None, words!("released the lock, with {} of grace left", Span(left))),
-            Ok(Released::Lost) => {
-                (Some(words!("the lock {} was lost before the command ended", name)), Line::default())
+        let name = Escaped(&store.lease.options.name);
+        let told = match (loss, released.map(|release| release.lock)) {
+            (Some(loss), _) => Err(words!("the lock {} was lost: {}", name, loss)),
+            (_, Ok(Released::Free)) => Ok("released the lock".into()),
+            (_, Ok(Released::InGrace(left))) => Ok(words!("released the lock, with {} of grace left", Span(left))),
+            (_, Ok(Released::Lost)) => Err(words!("the lock {} was lost before the command ended", name)),
+            (_, Ok(Released::LeftToExpire)) => {
+                Ok("left the lock to expire: it cannot be released safely without EVAL".into())
             }
-            Ok(Released::LeftToExpire) => {
-                let words = "left the lock to expire: it cannot be released safely without EVAL";
-                (None, words.into())
-            }
-            Err(why) => (Some(store.not_released(&why)), Line::default()),
+            (_, Err(error)) => Err(store.not_released(&error.words())),
         };
-        Ending { trouble, note, record: parsed }
+        Ending { told, record }
     }
 
     fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
@@ -268,22 +244,18 @@ impl Renewal for RedisLock<'_> {
     fn renew(&mut self, until: Instant) -> Renewed {
         let store = &mut self.store;
         let until = until.min(Instant::after(store.lease.attempt()));
-        let budget =
-            Budget { wake: WakeOn::JobExit, attempts: 0, until, begin_by: Instant::NEVER, lasting: Lasting::Forbidden };
+        let (wake, begin_by, lasting) = (WakeOn::JobExit, Instant::NEVER, Lasting::Forbidden);
+        let budget = Budget { wake, attempts: 0, until, begin_by, lasting };
         let renewed = store.lease.renew(&mut store.client.with(budget));
         store.client.close();
         match renewed {
-            Ok(true) => self.failure = None,
-            Ok(false) => {
-                self.loss = Some("another holds the lock".into());
-                return Renewed::Lost;
-            }
+            Ok(ours) => (self.failure, self.is_taken) = (None, !ours),
             Err(error) if error.is_interrupted() => store.lease.renew_now(),
             Err(error) => {
                 store.log.debug(text!("the lease was not renewed: {}", error.words()));
                 self.failure = Some(error.words());
             }
         }
-        Renewed::Kept
+        if self.is_taken { Renewed::Lost } else { Renewed::Kept }
     }
 }

@@ -1,0 +1,86 @@
+use super::refusal::redact;
+use super::tls::Tls;
+use super::{Failure, Kind, Server};
+use crate::files::Fresh;
+use crate::text::{Cause, Escaped, Line, Secret};
+use crate::words;
+use std::io;
+use std::path::Path;
+
+/// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
+const LIMIT: u64 = 64 * 1024;
+
+/// The byte order mark that some editors put in front of a text.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// The password and what TLS needs, read from files before signals are caught, because some of them may be pipes, which
+/// make us wait; and again for each connection, because secrets are rotated while jobs run.
+#[derive(Default)]
+pub struct Credentials {
+    given: Option<Secret>,
+    file: Option<Fresh>,
+    /// What the file holds now, if that has not worked yet.
+    unproven: Option<Vec<u8>>,
+    /// The password that the server has refused last.
+    refused: Option<Vec<u8>>,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Credentials {
+    /// Reads what `server` needs, if there is one. The words say which file is of no use.
+    pub fn read(server: Option<&Server>) -> Result<Self, Line> {
+        let Some(server) = server else { return Ok(Self::default()) };
+        let read = |path: &Path| Fresh::read(path, LIMIT).map_err(|error| unreadable(path, &error));
+        let file = server.auth_file.as_deref().map(read).transpose()?;
+        let tls = server.tls.as_ref().map(Tls::new).transpose()?;
+        Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
+    }
+
+    /// The password that was read last and has worked, if one has.
+    fn proven(&self) -> Option<&[u8]> {
+        let given = self.given.as_ref().map(|secret| &secret.0[..]);
+        given.or_else(|| Some(without_newline(self.file.as_ref()?.content())))
+    }
+
+    /// The password for a new connection: what its file holds now, unless the server has just refused that, and the one
+    /// that has worked may still do.
+    pub(super) fn password(&mut self) -> Option<Vec<u8>> {
+        let changed = self.file.as_ref().and_then(Fresh::changed);
+        self.unproven = changed.filter(|content| self.refused.as_deref() != Some(without_newline(content)));
+        self.unproven.as_deref().map(without_newline).or(self.proven()).map(<[u8]>::to_vec)
+    }
+
+    /// It has worked.
+    pub(super) fn worked(&mut self) {
+        if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
+            file.keep(content);
+        }
+    }
+
+    /// The failure that a refused AUTH or SELECT is.
+    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Failure {
+        let password = self.unproven.as_deref().map(without_newline).or(self.proven()).unwrap_or_default();
+        let ends = [password.first(), password.last()];
+        let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);
+        let hint = "; the password begins or ends with white space or a byte order mark";
+        let hint = if command == "AUTH" && is_odd { hint } else { "" };
+        self.refused = Some(password.to_vec());
+        Failure::new(kind, words!("{} was refused: {}{}", command, Escaped(words), hint))
+    }
+
+    /// `text` without the passwords.
+    pub(super) fn redacted(&self, text: &[u8]) -> Vec<u8> {
+        let unproven = self.unproven.as_deref().map(without_newline).unwrap_or_default();
+        redact(&redact(text, unproven), self.proven().unwrap_or_default())
+    }
+}
+
+/// The password in the content of a file: without one newline at its end.
+fn without_newline(content: &[u8]) -> &[u8] {
+    content.strip_suffix(b"\n").unwrap_or(content)
+}
+
+/// Why the file at `path` is of no use.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Line {
+    words!("{}: {}", Escaped::path(path), Cause(error))
+}
