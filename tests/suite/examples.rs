@@ -178,7 +178,7 @@ fn the_crontabs_of_applications_do_not_meet() {
     assert_eq!(tick(&stage, "crontab.per-application", "1000"), [0; 4]);
     assert_eq!(tick(&stage, "crontab.per-application", "1000"), [200; 4]);
     assert_eq!(stage.ran(), ["clean-up ", "backup ", "clean-up ", "backup "]);
-    let keys = stage.server.keys();
+    let keys = stage.server.locks();
     assert_eq!((keys.len(), keys.iter().filter(|key| key.starts_with("0:shop.")).count()), (4, 2));
 }
 
@@ -331,5 +331,5 @@ fn the_container_needs_nothing_but_golock() {
     let done = chroot(&[command]);
     assert_eq!(code(&done), 201);
     assert!(String::from_utf8(done.stderr).unwrap().contains("no command given"));
-    assert_eq!(stage.server.keys().len(), 1);
+    assert_eq!(stage.server.locks().len(), 1);
 }

@@ -93,7 +93,7 @@ fn a_run_does_not_depend_on_being_heard() {
         let golock = graceless(server.port()).set("KEY", prelude).set("TIMEOUT", "1").prelude(prelude);
         assert_eq!(golock.args(["sleep", "1000"]).run().code, 202);
     });
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

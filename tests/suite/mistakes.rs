@@ -194,9 +194,9 @@ fn a_config_file_as_cronlocks_users_have_it_is_understood() {
         server.port()
     );
     notes.write("conf", text.replace("''s", ""));
-    let golock = Golock::new(0).set("HOST", "").set("PORT", "").set("CONFIG", notes.path("conf")).set("KEY", ".key");
+    let golock = Golock::new(0).unset("HOST").unset("PORT").set("CONFIG", notes.path("conf")).set("KEY", ".key");
     golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
-    assert_eq!(server.keys(), ["0:my company.key"]);
+    assert_eq!(server.locks(), ["0:my company.key"]);
     assert!((1..=50_000).contains(&server.pttl("my company.key")));
 }
 
