@@ -19,7 +19,7 @@ use crate::process::Variables;
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
 use rustix::process::geteuid;
-use settings::{Settings, Source};
+use settings::{Action, Settings, Source};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -47,21 +47,6 @@ pub enum LockAction {
     List,
     /// The same for Prometheus.
     Metrics,
-}
-
-/// What is to be done, as far as the options tell.
-#[derive(Clone, Copy, Default)]
-enum Action {
-    #[default]
-    Run,
-    Status,
-    List,
-    Metrics,
-    PrintKey,
-    Help {
-        all: bool,
-    },
-    Version,
 }
 
 /// Everything that the settings say, parsed and free of contradictions.

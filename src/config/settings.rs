@@ -1,8 +1,8 @@
 //! Gathers the values of all settings from the options, the environment and the config file. The stronger source wins, in
 //! this order, also between settings that exclude each other; an empty value unsets what a weaker source says.
 
-use super::table::{IDS, IGNORED, Id, Kind, LONGEST, PREFIX, REFUSED, TABLE, likely};
-use super::{Action, file, url};
+use super::table::{IDS, IGNORED, Id, Kind, LONGEST, PREFIX, REFUSED, Setting, TABLE, likely};
+use super::{file, url};
 use crate::files;
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
@@ -21,6 +21,21 @@ const FILE_LIMIT: u64 = 64 * 1024;
 
 /// The options that are not settings.
 const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
+
+/// What is to be done, as far as the options tell.
+#[derive(Clone, Copy, Default)]
+pub(super) enum Action {
+    #[default]
+    Run,
+    Status,
+    List,
+    Metrics,
+    PrintKey,
+    Help {
+        all: bool,
+    },
+    Version,
+}
 
 /// Where a value was given; the stronger source is the larger one. In a file, the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,7 +307,7 @@ impl<'a> Settings<'a> {
 
 /// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong.
 fn unknown_option(name: &str) -> (Option<Id>, Line) {
-    let options: Vec<_> = TABLE.iter().map(super::Setting::option).collect();
+    let options: Vec<_> = TABLE.iter().map(Setting::option).collect();
     let shown = Escaped(name.as_bytes());
     match likely(name, options.iter().map(String::as_str).chain(OTHERS)) {
         Some(option) => {

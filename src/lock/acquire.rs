@@ -1,4 +1,4 @@
-use super::status::{Status, with_record};
+use super::status::{Status, is_second, with_record};
 use super::{Error, Lease, Token, Unsure};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
@@ -6,9 +6,6 @@ use crate::resp::Reply;
 /// How often a lock may vanish between the question and the answer before we stop to ask: each time somebody's lock
 /// has just expired or was reset, which does not happen again and again.
 const ROUNDS: u32 = 5;
-
-/// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
-const SECOND_DIGITS: usize = 12;
 
 /// What is asked in the write that asks for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +18,6 @@ pub enum Look {
 
 /// The outcome of asking for a lock.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Acquired {
     /// It is ours.
     Ours,
@@ -85,11 +81,6 @@ fn is_past(value: &[u8], now: u64) -> bool {
     is_second(value) && value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')) <= now
 }
 
-/// Whether `value` is a number as the predecessors write it.
-pub(super) fn is_second(value: &[u8]) -> bool {
-    (1..=SECOND_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,8 +95,8 @@ mod tests {
         Reply::Bulk(text.into())
     }
 
-    fn held(text: &str) -> Result<Option<Acquired>, Error> {
-        Ok(Some(Acquired::Held(Status::held(text.into()))))
+    fn held(text: &str) -> Acquired {
+        Acquired::Held(Status::held(text.into()))
     }
 
     #[test]
@@ -116,7 +107,7 @@ mod tests {
             assert_eq!(judged(set, own(), &token), Ok(Some(Acquired::Ours)));
         }
         let ok = || Reply::Status(b"OK".to_vec());
-        assert_eq!(judged(ok(), bulk("other"), &token), held("other"));
+        assert_eq!(judged(ok(), bulk("other"), &token), Ok(Some(held("other"))));
         assert_eq!(judged(ok(), Reply::Nil, &token), Ok(None));
         assert_eq!(judged(Reply::Nil, Reply::Nil, &token), Ok(None));
     }
@@ -141,7 +132,7 @@ mod tests {
         }
         let foreign = Token::random().to_string();
         for other in ["1700000001", "0000000000001", "", "-1", "+1", " 1", "1 ", "1.5", "x", "999999999999", &foreign] {
-            assert_eq!(judged(Reply::Nil, bulk(other), &token), held(other), "{other}");
+            assert_eq!(judged(Reply::Nil, bulk(other), &token), Ok(Some(held(other))), "{other}");
         }
     }
 }

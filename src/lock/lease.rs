@@ -1,4 +1,4 @@
-use super::release::set_without_eval;
+use super::plain::{Look, Released, delete_or_set, look};
 use super::{Error, LockOptions, Token, eval, milliseconds};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Exchange, Repeat};
@@ -175,7 +175,7 @@ impl Lease {
                 Err(Error::Refused(_, words)) if self.options.lease.is_none() && stale.is_none() => {
                     self.eval_refused = true;
                     if !self.lasts(redis.now()) {
-                        set_without_eval(redis, self, margin)?;
+                        self.set_without_eval(redis, margin)?;
                     }
                     Some(words)
                 }
@@ -193,6 +193,18 @@ impl Lease {
             }
         }
         Err(Error::Failed("redis takes longer to answer than the lock lasts"))
+    }
+
+    /// Sets it to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left as it is.
+    fn set_without_eval(&mut self, redis: &mut dyn Exchange, margin: Duration) -> Result<(), Error> {
+        let (name, release) = (&self.options.name[..], self.options.release);
+        if look(redis, name, &self.token)? == Look::Ours {
+            let (asked, valid) = (redis.now(), (self.valid_until, margin));
+            if let Released::InGrace(_) = delete_or_set(redis, (name, &self.token), valid, &|_| release)? {
+                (self.valid_until, self.hold_end) = (asked + release, asked + release);
+            }
+        }
+        Ok(())
     }
 
     /// Whether it was asked for later than GRACE after the start. Where nothing is recorded, only the grace of another run
@@ -287,7 +299,7 @@ mod tests {
     fn recorded(started: u64) -> Lease {
         let run = Run { host: b"web 1".to_vec(), pid: 7, program: b"job".to_vec() };
         let mut recorded = plain();
-        recorded.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_secs(60), run });
+        recorded.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_mins(1), run });
         recorded.options.tick = Some(at(started));
         recorded
     }

@@ -19,6 +19,7 @@ mod acquire;
 mod lease;
 mod list;
 mod name;
+mod plain;
 mod record;
 mod release;
 mod status;
@@ -28,8 +29,9 @@ pub use acquire::{Acquired, Look, acquire};
 pub use lease::{Confirmed, Lease};
 pub use list::{Entry, LIMIT as LIST_LIMIT, Listing, list};
 pub use name::{KeyFormat, digest, name, of_overdue, of_record};
+pub use plain::Released;
 pub use record::{End, Record, Run, encoded};
-pub use release::{Release, Released, release, reset};
+pub use release::{Release, release, reset};
 pub use status::{Holder, Status, Ttl, overdue_is_ours, status};
 pub use token::Token;
 

@@ -1,6 +1,6 @@
+use super::plain::{Look, Released, delete_or_set, look};
 use super::record::End;
 use super::{Error, Lease, eval, milliseconds};
-use crate::clock::Instant;
 use crate::exchange::{Answer, Exchange, Repeat};
 use crate::resp::Reply;
 use std::time::Duration;
@@ -40,19 +40,6 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
 const ROUNDS: u32 = 3;
 
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
-
-/// What became of a lock that was to be released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Released {
-    /// It is free.
-    Free,
-    /// It becomes free by itself after this time at the latest.
-    InGrace(Duration),
-    /// It was not ours any more, and was left alone.
-    Lost,
-    /// It may still be ours, but not surely enough to touch it without EVAL. It expires by itself.
-    LeftToExpire,
-}
 
 /// A release that was heard of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,84 +106,24 @@ fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>),
     }
 }
 
-/// The release where the server refuses EVAL: look, then delete or shorten. Between the two the lock could expire and
-/// be taken by another, so it is only touched while our own clock says that it cannot expire within `margin`, and the
-/// second step is never repeated without the first.
+/// The release where the server refuses EVAL. Its second step is never repeated without the first.
 fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duration) -> Result<Released, Error> {
-    let mut last = Error::Failed("redis did not answer");
+    let (mut last, lock) = (Error::Failed("redis did not answer"), (&lease.options.name[..], &lease.token));
     for round in 0..ROUNDS {
-        match look(redis, lease)? {
+        match look(redis, lock.0, lock.1)? {
             Look::Ours => {}
             Look::Gone if round > 0 => return Ok(Released::Free),
             Look::Gone | Look::Another => return Ok(Released::Lost),
         }
         // A release lengthens nothing: the grace is cut where the lock ends.
         let end = lease.grace_end.min(lease.valid_until);
-        match delete_or_set(redis, lease, margin, &|now| end.since(now).unwrap_or_default()) {
+        let rest = |now| end.since(now).unwrap_or_default();
+        match delete_or_set(redis, lock, (lease.valid_until, margin), &rest) {
             Err(Error::Exchange(error)) => last = error.into(),
             done => return done,
         }
     }
     Err(last)
-}
-
-/// Sets a lock of ours to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left
-/// as it is.
-pub(super) fn set_without_eval(redis: &mut dyn Exchange, lease: &mut Lease, margin: Duration) -> Result<(), Error> {
-    if look(redis, lease)? == Look::Ours {
-        let (asked, release) = (redis.now(), lease.options.release);
-        if let Released::InGrace(_) = delete_or_set(redis, lease, margin, &|_| release)? {
-            (lease.valid_until, lease.hold_end) = (asked + release, asked + release);
-        }
-    }
-    Ok(())
-}
-
-/// Whose lock GET finds.
-#[derive(PartialEq, Eq)]
-enum Look {
-    Ours,
-    Gone,
-    Another,
-}
-
-fn look(redis: &mut dyn Exchange, lease: &Lease) -> Result<Look, Error> {
-    match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", &lease.options.name]))?.only() {
-        Some(Reply::Bulk(value)) if value == lease.token.as_bytes() => Ok(Look::Ours),
-        Some(Reply::Bulk(_)) => Ok(Look::Another),
-        Some(Reply::Nil) => Ok(Look::Gone),
-        other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
-    }
-}
-
-/// Deletes the lock, or sets its end to `rest` from when that is sent; nothing is sent unless the lock surely lasts for
-/// longer than `margin` then.
-fn delete_or_set(
-    redis: &mut dyn Exchange,
-    lease: &Lease,
-    margin: Duration,
-    rest: &dyn Fn(Instant) -> Duration,
-) -> Result<Released, Error> {
-    let (name, token) = (&lease.options.name, lease.token.as_bytes());
-    let answer = redis.exchange(Repeat::Never, &|sending, request| {
-        if lease.valid_until.since(sending.at).unwrap_or_default() <= margin {
-            // It might be another's by the time that this arrives.
-            return;
-        }
-        let rest = rest(sending.at);
-        match rest.as_secs() + u64::from(rest.subsec_nanos() > 0) {
-            0 => request.push(&[b"DEL", name]),
-            seconds => request.push(&[b"SET", name, token, b"XX", b"EX", seconds.to_string().as_bytes()]),
-        }
-    })?;
-    let rest = rest(answer.asked);
-    match (answer.only(), rest.is_zero()) {
-        (None, _) => Ok(Released::LeftToExpire),
-        (Some(Reply::Integer(1)), true) => Ok(Released::Free),
-        (Some(Reply::Status(_)), false) => Ok(Released::InGrace(rest)),
-        (Some(Reply::Integer(0)), true) | (Some(Reply::Nil), false) => Ok(Released::Lost),
-        (other, _) => Err(Error::of("the release", other, "redis sent an unexpected reply to the release")),
-    }
 }
 
 /// Deletes the lock `name`, whoever holds it; whether there was one.
@@ -258,7 +185,7 @@ mod tests {
     fn the_end_is_recorded_where_the_beginning_was() {
         let mut lease = lease(105_000, 60, None);
         let run = Run { host: b"h".to_vec(), pid: 1, program: b"p".to_vec() };
-        lease.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_secs(60), run });
+        lease.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_mins(1), run });
         let end = End { result: b"3".to_vec(), success: false };
         let mut redis = script([Some(Reply::Integer(1))]);
         let done = release(&mut redis, &lease, MARGIN, &end);

@@ -1,4 +1,3 @@
-use super::acquire::is_second;
 use super::{Error, Record, Token};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::{Reply, Request};
@@ -15,6 +14,9 @@ const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('T
     v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
     return redis.call('TTL',KEYS[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
     ..' '..#v..' '..v..r";
+
+/// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
+const SECOND_DIGITS: usize = 12;
 
 /// How long one host of a fleet has told that a lock's runs do not succeed, before another may.
 const TOLD: &str = "3600";
@@ -149,6 +151,11 @@ impl Record {
     }
 }
 
+/// Whether `value` is a number as the predecessors write it.
+pub(super) fn is_second(value: &[u8]) -> bool {
+    (1..=SECOND_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
+}
+
 fn ask(request: &mut Request, name: &[u8], record: Option<&[u8]>) {
     match record {
         None => request.push(&[b"EVAL", STATUS.as_bytes(), b"1", name]),
@@ -280,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_overdue_when_nothing_has_succeeded_for_longer() {
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         let overdue = |record, now| Status { record, ..Status::default() }.overdue(day, now);
         assert_eq!(overdue(None, u64::MAX), None);
         assert_eq!(overdue(Some(record("web", None)), 1_000_000 + 86_400_000), None);

@@ -1,8 +1,7 @@
 //! The folder of the local locks. Nobody but we and root may be able to put another in its place, because two jobs that
 //! look for their lock in two folders run at the same time.
 
-use super::local::failed;
-use crate::text::{Escaped, Line};
+use crate::text::{Cause, Escaped, Line};
 use crate::words;
 use rustix::process::geteuid;
 use std::env;
@@ -60,4 +59,9 @@ fn trust(path: &Path) -> Result<(), Line> {
 
 fn not_safe(path: &Path, why: &'static str) -> Line {
     words!("not safe for local locks: {} is {}", Escaped::path(path), why)
+}
+
+/// That the system did not do `what` to the file at `path`.
+pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line {
+    words!("cannot {} {}: {}", what, Escaped::path(path), Cause(error))
 }

@@ -67,14 +67,14 @@ impl<'a> LocalStore<'a> {
         interrupts: &'a Interrupts,
         log: &'a dyn Log,
     ) -> Result<Self, Line> {
-        let folder = folder::plain(folder).map_err(|error| failed("look at", folder, &error))?;
+        let folder = folder::plain(folder).map_err(|error| folder::failed("look at", folder, &error))?;
         folder::secure(&folder)?;
         let path = folder.join(file_name(&options.name));
         Ok(Self { options, prefix, folder, path, interrupts, log })
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
-        move |error| failed(what, &self.path, &error).into()
+        move |error| folder::failed(what, &self.path, &error).into()
     }
 
     fn foreign(&self) -> Error {
@@ -282,11 +282,6 @@ impl Renewal for LocalLock<'_> {
         self.unlock();
         Renewed::Kept
     }
-}
-
-/// That the system did not do `what` to the file at `path`.
-pub(super) fn failed(what: &'static str, path: &Path, error: &io::Error) -> Line {
-    words!("cannot {} {}: {}", what, Escaped::path(path), Cause(error))
 }
 
 /// The name of the lock's file: the lock's name, percent-encoded but for letters, digits, `-`, `_` and inner dots.

@@ -34,7 +34,6 @@ pub trait LockStore<'a> {
 }
 
 /// What came of trying to take a lock.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Attempt<'a> {
     /// It is ours.
     Acquired(Box<dyn Held + 'a>),

@@ -1,0 +1,67 @@
+//! A lock of ours where the server refuses EVAL: look at it, then delete it or set its end. Between the two it could expire
+//! and be taken by another, so it is only touched while our own clock says that it cannot.
+
+use super::{Error, Token};
+use crate::clock::Instant;
+use crate::exchange::{Exchange, Repeat};
+use crate::resp::Reply;
+use std::time::Duration;
+
+/// What became of a lock that was to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is free.
+    Free,
+    /// It becomes free by itself after this time at the latest.
+    InGrace(Duration),
+    /// It was not ours any more, and was left alone.
+    Lost,
+    /// It may still be ours, but not surely enough to touch it without EVAL. It expires by itself.
+    LeftToExpire,
+}
+
+/// Whose lock GET finds.
+#[derive(PartialEq, Eq)]
+pub(super) enum Look {
+    Ours,
+    Gone,
+    Another,
+}
+
+pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Result<Look, Error> {
+    match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", name]))?.only() {
+        Some(Reply::Bulk(value)) if value == token.as_bytes() => Ok(Look::Ours),
+        Some(Reply::Bulk(_)) => Ok(Look::Another),
+        Some(Reply::Nil) => Ok(Look::Gone),
+        other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
+    }
+}
+
+/// Deletes the lock, or sets its end to `rest` from when that is sent. Nothing is sent unless it surely lasts then, that is
+/// until `valid_until`, for longer than `margin`: the time that a command may be under way.
+pub(super) fn delete_or_set(
+    redis: &mut dyn Exchange,
+    (name, token): (&[u8], &Token),
+    (valid_until, margin): (Instant, Duration),
+    rest: &dyn Fn(Instant) -> Duration,
+) -> Result<Released, Error> {
+    let answer = redis.exchange(Repeat::Never, &|sending, request| {
+        if valid_until.since(sending.at).unwrap_or_default() <= margin {
+            // It might be another's by the time that this arrives.
+            return;
+        }
+        let rest = rest(sending.at);
+        match rest.as_secs() + u64::from(rest.subsec_nanos() > 0) {
+            0 => request.push(&[b"DEL", name]),
+            seconds => request.push(&[b"SET", name, token.as_bytes(), b"XX", b"EX", seconds.to_string().as_bytes()]),
+        }
+    })?;
+    let rest = rest(answer.asked);
+    match (answer.only(), rest.is_zero()) {
+        (None, _) => Ok(Released::LeftToExpire),
+        (Some(Reply::Integer(1)), true) => Ok(Released::Free),
+        (Some(Reply::Status(_)), false) => Ok(Released::InGrace(rest)),
+        (Some(Reply::Integer(0)), true) | (Some(Reply::Nil), false) => Ok(Released::Lost),
+        (other, _) => Err(Error::of("the release", other, "redis sent an unexpected reply to the release")),
+    }
+}
