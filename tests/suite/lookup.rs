@@ -29,7 +29,7 @@ fn golock(notes: &Notes, name: &str) -> Golock {
 fn a_look_up_ends_with_the_time_of_its_exchange() {
     const NAME: &str = "never-answered.example";
     let done = golock(&Notes::new(), NAME).set("REDIS_TIMEOUT", "1").run();
-    done.assert_one_line(201, &[NAME, "looking up the name took too long"]);
+    done.assert_one_line(201, &[NAME, "name lookup timed out"]);
 }
 
 #[test]
