@@ -56,6 +56,8 @@ mod secrets;
 mod settings;
 mod shown;
 mod signals;
+mod slips;
+mod sources;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

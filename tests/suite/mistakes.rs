@@ -1,6 +1,6 @@
 //! Settings that make no sense: one line says so, Redis is not asked, and nothing runs.
 
-use crate::support::job_tools::{Layers, Notes, Source, graceless, option};
+use crate::support::job_tools::{Notes, graceless, option};
 use crate::support::{Golock, Job, Scripted, Server, each};
 
 /// A job that must not run, and a server that must not be asked.
@@ -55,15 +55,6 @@ fn settings_that_contradict_each_other_are_named() {
         let golock = settings.iter().fold(nothing.golock(), |golock, (name, value)| golock.set(name, value));
         nothing.comes_of(golock, &named);
     });
-}
-
-#[test]
-fn settings_contradict_each_other_wherever_they_are_given() {
-    let nothing = Nothing::new();
-    let layers = Layers::new().given(Source::Environment, "AUTH", "word").given(Source::File, "AUTH_FILE", "/nowhere");
-    nothing.comes_of(layers.golock(), &["CRONLOCK_AUTH ", "CRONLOCK_AUTH_FILE"]);
-    let layers = Layers::new().given(Source::Option, "URL", "redis://host").given(Source::File, "HOST", "host");
-    nothing.comes_of(layers.golock(), &["CRONLOCK_URL", "CRONLOCK_HOST"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::job_tools::{Layers, Source, WHILE_NOTED};
 use crate::support::proxy::Record;
-use crate::support::{Golock, Proxy, Scripted, Server, each};
+use crate::support::{Proxy, Scripted, Server, each};
 
 use Source::{Environment, File, Option};
 
@@ -89,13 +89,15 @@ fn an_empty_value_unsets_what_a_weaker_source_says() {
         // Back at the default places, of which the port is nobody's here.
         let layers = unset("HOST", "redis.invalid").given(weaker, "PORT", "1");
         assert!(server_named(&layers).contains("redis at localhost:1:"));
-        let layers = unset("URL", "redis://redis.invalid").given(weaker, "PORT", "1").given(weaker, "HOST", "127.0.0.2");
+        let layers =
+            unset("URL", "redis://redis.invalid").given(weaker, "PORT", "1").given(weaker, "HOST", "127.0.0.2");
         assert!(server_named(&layers).contains("redis at 127.0.0.2:1:"));
         // Without a password there is nothing to log in with, so that a user makes no sense.
         let layers = unset("AUTH_FILE", "/nowhere").given(weaker, "HOST", "127.0.0.1").given(weaker, "PORT", "1");
         assert!(server_named(&layers).contains("redis at 127.0.0.1:1:"));
         let layers = unset("AUTH", "secret").given(weaker, "USER", "user");
-        layers.golock().args(["true"]).run().assert_one_line(201, &[&layers.place(weaker, "USER", 1), "CRONLOCK_AUTH"]);
+        let place = layers.place(weaker, "USER", 2);
+        layers.golock().args(["true"]).run().assert_one_line(201, &[&place, "needs CRONLOCK_AUTH"]);
     });
 }
 
