@@ -26,6 +26,8 @@ mod job;
 #[cfg(target_os = "linux")]
 mod kill_after;
 #[cfg(target_os = "linux")]
+mod late_answers;
+#[cfg(target_os = "linux")]
 mod lease;
 #[cfg(target_os = "linux")]
 mod lease_lost;

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod fault;
 pub(crate) mod forward;
 pub(crate) mod full;
+pub(crate) mod gate;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
