@@ -54,6 +54,8 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
 mod replies;
+#[cfg(target_os = "linux")]
+mod route;
 mod secrets;
 mod settings;
 mod shown;
