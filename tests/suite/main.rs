@@ -47,13 +47,17 @@ mod outage;
 #[cfg(target_os = "linux")]
 mod overlap;
 mod passing;
+mod passing_refusals;
 mod passwords;
+mod proxies;
 #[cfg(target_os = "linux")]
 mod quiet;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
 mod replies;
+#[cfg(target_os = "linux")]
+mod rotated;
 #[cfg(target_os = "linux")]
 mod route;
 mod secrets;
@@ -62,6 +66,7 @@ mod shown;
 mod signals;
 mod slips;
 mod sources;
+mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -9,6 +9,7 @@ pub(crate) mod gate;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
+pub(crate) mod misconf;
 pub(crate) mod outcome;
 pub(crate) mod proxy;
 pub(crate) mod redis;
