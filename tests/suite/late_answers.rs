@@ -1,10 +1,15 @@
 //! Time passes between any two steps: what depends on it is that of the attempt, and nothing starts on a lock that may be
 //! over by the time that its answer comes.
 
-use crate::support::gate::Withheld;
+use std::sync::Arc;
+
+use crate::support::forward::forward;
+use crate::support::gate::{Gate, Withheld};
 use crate::support::job_tools::graceless;
 use crate::support::successor::{SUCCESSOR, assert_untouched, take_over};
-use crate::support::{Action, Data, Direction, Fault, Golock, Job, Proxy, Record, Scene, Server, each, until};
+use crate::support::{
+    Action, Data, Direction, Fault, Golock, Job, Proxy, Record, Scene, Scripted, Server, each, until,
+};
 
 /// The milliseconds that a reconnect waits at least with a backoff of a second, of which up to a fifth is left out.
 const PAUSE: i64 = 800;
@@ -171,6 +176,47 @@ fn a_lock_counts_from_its_confirmation() {
     job.open_gate();
     running.wait().assert_silent(7);
     assert!((400_001..=500_000).contains(&server.pttl(NAME)), "{} ms", server.pttl(NAME));
+}
+
+/// Two hosts of one tick, of which one reaches Redis when the other's run and its grace are over. A record says so; where
+/// there is none, whoever comes later than its own grace does not ask any more, or does not use what it got.
+#[test]
+fn a_host_that_is_late_does_not_run_the_tick_again() {
+    let cases: [(&str, &[(&str, &str)], i32); 4] = [
+        ("all", &[], 200),
+        ("all", &[("RECORD", "0")], 201),
+        ("-eval", &[], 201),
+        // Nothing is recorded without it.
+        ("-time", &[], 201),
+    ];
+    each(&cases, |&(rule, settings, code)| {
+        let rule = if rule == "all" { "+@all" } else { rule };
+        let server = Server::start(&["--user", "plain", "on", ">secret", "~*", "+@all", rule]);
+        let (gate, port) = (Arc::new(Gate::default()), server.port());
+        let line = Scripted::start({
+            let gate = Arc::clone(&gate);
+            move |index, client| {
+                // The second reconnect comes after a pause that is longer than the grace.
+                if index > 1 {
+                    gate.wait();
+                    forward(client, port);
+                }
+            }
+        });
+        let golock = |port: u16| {
+            let golock = patient(port, "86400").set("GRACE", "1").set("RECONNECT_BACKOFF", "3");
+            let golock = golock.set("USER", "plain").set("AUTH", "secret");
+            settings.iter().fold(golock, |golock, (name, value)| golock.set(name, value))
+        };
+        let (first, second) = (Job::exits(0), Job::exits(0));
+        let late = golock(line.port()).args(second.command()).spawn();
+        until("the other host has been started", || line.connections() > 0);
+        golock(port).args(first.command()).run().assert_silent(0);
+        until("its grace is over", || server.get(NAME).is_none());
+        gate.open();
+        let done = late.wait();
+        assert_eq!((done.code, first.runs(), second.runs()), (code, 1, 0), "{done:?}");
+    });
 }
 
 #[test]

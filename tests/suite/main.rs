@@ -77,3 +77,4 @@ mod users;
 #[cfg(target_os = "linux")]
 mod waiting;
 mod wire;
+mod words;

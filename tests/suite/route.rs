@@ -125,13 +125,13 @@ fn no_renewal_and_no_release_starts_a_process() {
 }
 
 /// An address on which nobody ever accepts: what waits there keeps the kernel from answering anybody else.
-struct Deaf {
+pub(crate) struct Deaf {
     _listener: Socket,
     _waiting: Vec<TcpStream>,
 }
 
 impl Deaf {
-    fn at(address: SocketAddr) -> Self {
+    pub(crate) fn at(address: SocketAddr) -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.set_reuse_address(true).unwrap();
         listener.bind(&address.into()).unwrap();

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::support::job_tools::{Notes, graceless};
-use crate::support::{Golock, Job, Scripted, Server, each};
+use crate::support::{Done, Golock, Job, Scripted, Server, each};
 
 /// A slip, and what follows `backup.sh did not run: `.
 #[derive(Debug)]
-struct Slip {
+pub(crate) struct Slip {
     options: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
     /// The config file; in the words, CONF stands for its path.
@@ -136,9 +136,16 @@ const VALUES: &[Slip] = &[
     variable(&[("TLS", "maybe")], "CRONLOCK_TLS: \"maybe\" is neither yes nor no"),
 ];
 
-/// A golock that is given a slip: the only server that it could reach, and the job that it could run.
-fn assert_said(slip: &Slip) {
-    let (notes, server, job) = (Notes::new(), Scripted::start(|_, _| ()), Job::exits(0));
+/// All of them.
+pub(crate) const ALL: [&[Slip]; 3] = [MISSPELT, CONTRADICTIONS, VALUES];
+
+/// What golock says of a slip.
+pub(crate) fn made(slip: &Slip) -> Done {
+    make(slip, &Notes::new(), &Scripted::start(|_, _| ()), &Job::exits(0))
+}
+
+/// golock, given a slip, the only server that it could reach, and the job that it could run.
+fn make(slip: &Slip, notes: &Notes, server: &Scripted, job: &Job) -> Done {
     notes.write("conf", slip.file);
     // A URL stands for these.
     let elsewhere = slip.environment.iter().any(|(name, _)| *name == "URL") || slip.options.contains(&"--url");
@@ -151,7 +158,12 @@ fn assert_said(slip: &Slip) {
     }
     symlink("/bin/sh", notes.path("backup.sh")).unwrap();
     let command = [vec![notes.path("backup.sh").into()], job.command().split_off(1)].concat();
-    let done = golock.args(slip.options).args(command).run();
+    golock.args(slip.options).args(command).run()
+}
+
+fn assert_said(slip: &Slip) {
+    let (notes, server, job) = (Notes::new(), Scripted::start(|_, _| ()), Job::exits(0));
+    let done = make(slip, &notes, &server, &job);
     let says = slip.says.replace("CONF", notes.path("conf").to_str().unwrap());
     assert_eq!((done.code, &*done.stderr), (201, &*format!("golock: backup.sh did not run: {says}\n")));
     assert_eq!((done.stdout.as_str(), job.runs(), server.connections()), ("", 0, 0));
