@@ -301,9 +301,7 @@ fn late() -> Vec<Told> {
     line.wait_answered();
     until("the lock is over", || stage.server.get("cronlock.told.late").is_none());
     line.release();
-    let d = running.wait();
-    eprintln!("XXX {d:?} {too_late:?}");
-    vec![too_late.into(), d.into()]
+    vec![too_late.into(), running.wait().into()]
 }
 
 /// What golock says of a server that reads a command and then does this.
