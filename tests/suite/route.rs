@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::forward::forward;
 use crate::support::job_tools::{Notes, graceless, quoted};
+use crate::support::redis::free_port;
 use crate::support::{Golock, Job, Scripted, Server, until};
 
 /// The name of Redis in these tests.
@@ -49,7 +50,7 @@ impl Hosts {
     }
 }
 
-/// A way to the server on `port`, at this address; on `at`, or on a port of its own.
+/// A way to the server on `port`, at this address and the port `at`.
 fn way(address: Ipv4Addr, at: u16, port: u16) -> Scripted {
     Scripted::start_at((address, at).into(), move |_, client| forward(client, port))
 }
@@ -58,7 +59,7 @@ fn way(address: Ipv4Addr, at: u16, port: u16) -> Scripted {
 fn the_address_that_answered_is_the_way_back_whatever_its_name_means_by_then() {
     let server = Server::start(&[]);
     let (hosts, job) = (Hosts::new(&[FIRST]), Job::gated(7));
-    let first = way(FIRST, 0, server.port());
+    let first = way(FIRST, free_port(), server.port());
     let second = way(SECOND, first.port(), server.port());
     let running = hosts.golock(first.port()).set("LEASE", "9").args(job.command()).spawn();
     job.wait_running();
@@ -73,7 +74,7 @@ fn the_address_that_answered_is_the_way_back_whatever_its_name_means_by_then() {
 fn a_name_is_looked_up_again_when_its_address_has_failed() {
     let server = Server::start(&[]);
     let (hosts, job) = (Hosts::new(&[FIRST]), Job::gated(7));
-    let first = way(FIRST, 0, server.port());
+    let first = way(FIRST, free_port(), server.port());
     let second = way(SECOND, first.port(), server.port());
     let running = hosts.golock(first.port()).args(job.command()).spawn();
     job.wait_running();
@@ -88,7 +89,7 @@ fn a_name_is_looked_up_again_when_its_address_has_failed() {
 fn a_name_is_looked_up_again_when_its_address_may_not_write_any_more() {
     let (primary, successor) = (Server::start(&[]), Server::start(&[]));
     let (hosts, job) = (Hosts::new(&[FIRST]), Job::gated(7));
-    let first = way(FIRST, 0, primary.port());
+    let first = way(FIRST, free_port(), primary.port());
     let second = way(SECOND, first.port(), successor.port());
     let running = hosts.golock(first.port()).args(job.command()).spawn();
     job.wait_running();
@@ -150,7 +151,7 @@ fn of_several_addresses_one_that_swallows_packets_costs_little() {
     // With an equal share of the time it would cost half an hour.
     let server = Server::start(&[]);
     let hosts = Hosts::new(&[FIRST, SECOND]);
-    let second = way(SECOND, 0, server.port());
+    let second = way(SECOND, free_port(), server.port());
     let _deaf = Deaf::at((FIRST, second.port()).into());
     let golock = hosts.golock(second.port()).set("REDIS_TIMEOUT", "1h");
     golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
@@ -161,7 +162,7 @@ fn of_several_addresses_one_that_swallows_packets_costs_little() {
 fn an_address_that_swallows_packets_by_now_leaves_time_for_another() {
     let server = Server::start(&[]);
     let (hosts, job) = (Hosts::new(&[FIRST]), Job::gated(7));
-    let first = way(FIRST, 0, server.port());
+    let first = way(FIRST, free_port(), server.port());
     let port = first.port();
     let second = way(SECOND, port, server.port());
     let golock = hosts.golock(port).set("REDIS_TIMEOUT", "6").set("RECONNECT_ATTEMPTS", "0");
