@@ -2,6 +2,7 @@
 //! secret nor a control character. A message that nothing here provokes is found by reading the source.
 
 mod scenes;
+mod servers;
 mod source;
 #[cfg(feature = "tls")]
 mod tls;

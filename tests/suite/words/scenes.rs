@@ -7,12 +7,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use rustix::process::Signal;
 
+use super::servers;
 use crate::slips;
 use crate::support::cluster::Cluster;
 use crate::support::gate::{Gate, Withheld};
 use crate::support::job_tools::{EVER, Notes, WHILE_NOTED, pristine};
 use crate::support::redis::free_port;
-use crate::support::scripted::{drain, read_commands, send};
+use crate::support::scripted::{drain, read_commands};
 use crate::support::{Action, Direction, Done, Fault, Golock, Proxy, Scripted, Server, until};
 
 /// The password of all servers here.
@@ -45,9 +46,9 @@ pub(super) const ALL: &[(&str, Scene)] = &[
     ("overdue", overdue),
     ("a tick that is served", a_tick_that_is_served),
     ("late", late),
-    ("connections", connections),
-    ("answers", answers),
-    ("answers to the rest", answers_to_the_rest),
+    ("connections", servers::connections),
+    ("answers", servers::answers),
+    ("answers to the rest", servers::answers_to_the_rest),
     ("give-backs", give_backs),
     ("commands", commands),
     ("actions", actions),
@@ -55,7 +56,7 @@ pub(super) const ALL: &[(&str, Scene)] = &[
     ("local locks", local_locks),
     ("a cluster", a_cluster),
     #[cfg(target_os = "linux")]
-    ("names and addresses", names_and_addresses),
+    ("names and addresses", servers::names_and_addresses),
     #[cfg(feature = "tls")]
     ("tls", super::tls::tls),
     #[cfg(not(feature = "tls"))]
@@ -123,13 +124,13 @@ impl Stage {
 }
 
 /// A folder with the job, which is a shell by another name.
-fn with_job() -> Notes {
+pub(super) fn with_job() -> Notes {
     let notes = Notes::new();
     symlink("/bin/sh", notes.path("backup.sh")).unwrap();
     notes
 }
 
-fn job(notes: &Notes, script: &str) -> Vec<OsString> {
+pub(super) fn job(notes: &Notes, script: &str) -> Vec<OsString> {
     let mut words = notes.job(script);
     words[0] = notes.path("backup.sh").into();
     words
@@ -304,134 +305,6 @@ fn late() -> Vec<Told> {
     vec![too_late.into(), running.wait().into()]
 }
 
-/// What golock says of a server that reads a command and then does this.
-fn meets(settings: &[(&str, &str)], serve: impl Fn(usize, &std::net::TcpStream) + Send + Sync + 'static) -> Told {
-    let (notes, server) = (with_job(), Scripted::start(serve));
-    let golock = golock(server.port()).set("REDIS_TIMEOUT", "1").set("VERBOSE", "yes");
-    let golock = settings.iter().fold(golock, |golock, (name, value)| golock.set(name, value));
-    golock.args(job(&notes, "exit 3")).run().into()
-}
-
-fn connections() -> Vec<Told> {
-    let (stage, notes) = (Stage::new(), with_job());
-    let refused = golock(free_port()).set("VERBOSE", "yes").args(job(&notes, "exit 3")).run();
-    let silence = meets(&[], |_, stream| drain(stream));
-    let hangup = meets(&[], |_, stream| drop(read_commands(stream, 1)));
-    let proxy = Proxy::start(stage.server.port());
-    let reset = Fault { direction: Direction::Reply, at: 2, action: Action::Reset };
-    let proxy = proxy.fault_from(0, reset);
-    let broken = stage.golock().set("PORT", proxy.port().to_string()).args(stage.job("exit 3")).run();
-    let socket = golock(1).set("HOST", "/nowhere/redis.sock").args(job(&notes, "exit 3")).run();
-    let six = golock(free_port()).set("HOST", "::1").args(job(&notes, "exit 3")).run();
-    let circle = meets(&[], |_, stream| {
-        let port = stream.local_addr().unwrap().port();
-        while !read_commands(stream, 1).is_empty() && send(stream, format!("-MOVED 1 127.0.0.1:{port}\r\n")) {}
-    });
-    vec![refused.into(), silence, hangup, broken.into(), socket.into(), six.into(), circle]
-}
-
-/// What golock says of a server that gives this answer to whatever comes.
-fn answered(settings: &'static [(&str, &str)], answer: impl Into<String>) -> Told {
-    let answer = answer.into();
-    meets(settings, move |_, stream| {
-        read_commands(stream, 1);
-        send(stream, &answer);
-        drain(stream);
-    })
-}
-
-fn answers() -> Vec<Told> {
-    let of_any = [
-        "*1\r\n",
-        "HTTP/1.1 400 Bad Request\r\n",
-        "\u{15}\u{3}\u{3}\0\u{2}\u{2}(",
-        "hello\r\n",
-        "+OK\rX",
-        "$x\r\n",
-        "$2\r\nxxxx",
-        "$99999999999\r\n",
-        ":x\r\n",
-        "+OK\r\n+OK\r\n+OK\r\n",
-        "+OK\r\n:1\r\n",
-        "$-1\r\n$-1\r\n",
-        "-ERR \u{1b}[2J\r\n-ERR x\r\n",
-    ];
-    let mut told: Vec<Told> = of_any.iter().map(|answer| answered(&[], *answer)).collect();
-    told.push(answered(&[], format!("+{}", "x".repeat(5000))));
-    told.push(answered(&[], format!("-ERR {}\r\n", "x".repeat(2000))));
-    told.push(answered(&[("AUTH", "word")], ":1\r\n"));
-    told
-}
-
-/// Answers each command of a client with what `answer` says, given its token.
-fn converse(stream: &std::net::TcpStream, answer: impl Fn(&str, &str) -> String) {
-    let mut token = String::new();
-    loop {
-        let commands = read_commands(stream, 1);
-        if let Some(words) = commands.iter().find(|words| words[0] == "SET" && words.len() > 4) {
-            token.clone_from(&words[2]);
-        }
-        let replies: String = commands.iter().map(|words| answer(&words[0], &token)).collect();
-        if commands.is_empty() || !send(stream, replies) {
-            return;
-        }
-    }
-}
-
-fn bulk(text: &str) -> String {
-    format!("${}\r\n{text}\r\n", text.len())
-}
-
-fn answers_to_the_rest() -> Vec<Told> {
-    let notes = with_job();
-    let acts = |action: &str, answer: fn(&str, &str) -> String| -> Told {
-        let server = Scripted::start(move |_, stream| converse(stream, answer));
-        let golock = golock(server.port()).args([action]).args(job(&notes, "exit 3"));
-        golock.run().into()
-    };
-    let mut told = vec![
-        acts("--reset", |_, _| "+OK\r\n".into()),
-        acts("--status", |_, _| ":1\r\n".into()),
-        acts("--status", |_, _| bulk("nonsense")),
-        acts("--status", |command, _| if command == "EVAL" { "-NOPERM x\r\n".into() } else { ":1\r\n".into() }),
-        acts("--list", |_, _| "+OK\r\n".into()),
-        acts("--list", |_, _| "-ERR unknown command\r\n".into()),
-        // To the confirmation; to the release; to both steps of a release without EVAL.
-        acts("-v", |command, token| match command {
-            "SET" => "+OK\r\n".into(),
-            "GET" => bulk(token),
-            _ => ":1\r\n".into(),
-        }),
-        acts("-v", |command, token| match command {
-            "SET" => "+OK\r\n".into(),
-            "EVAL" => "-NOPERM x\r\n".into(),
-            _ if token.is_empty() => ":1\r\n".into(),
-            _ => bulk(token),
-        }),
-    ];
-    let odd_delete = {
-        let token = std::sync::Mutex::new(String::new());
-        Scripted::start(move |index, stream| {
-            if index == 0 {
-                let commands = read_commands(stream, 2);
-                let Some(own) = commands.first().and_then(|words| words.get(2)) else { return };
-                own.clone_into(&mut token.lock().unwrap());
-                send(stream, format!("+OK\r\n{}", bulk(own)));
-                read_commands(stream, 1);
-                send(stream, "-NOPERM x\r\n");
-                return drain(stream);
-            }
-            read_commands(stream, 1);
-            send(stream, bulk(&token.lock().unwrap()));
-            read_commands(stream, 1);
-            send(stream, "+OK\r\n");
-            drain(stream);
-        })
-    };
-    told.push(golock(odd_delete.port()).args(job(&notes, "exit 3")).run().into());
-    told
-}
-
 fn give_backs() -> Vec<Told> {
     let stage = Stage::new();
     let broken = stage.notes.executable("cronlock.broken", "#!/no/such/interpreter\n");
@@ -566,18 +439,6 @@ fn local_locks() -> Vec<Told> {
 fn a_cluster() -> Vec<Told> {
     let cluster = Cluster::start();
     vec![Golock::new(cluster.node(0).port()).args(["--list"]).run().into()]
-}
-
-#[cfg(target_os = "linux")]
-fn names_and_addresses() -> Vec<Told> {
-    let notes = with_job();
-    let nameless = golock(1).set("HOST", "no..name").args(job(&notes, "exit 3")).run();
-    let deaf_names = golock(1).set("HOST", "words.example").set("REDIS_TIMEOUT", "1");
-    let deaf_names = deaf_names.prelude(&crate::lookup::deaf_name_server(&notes)).args(job(&notes, "exit 3")).run();
-    let port = free_port();
-    let _deaf = crate::route::Deaf::at(([127, 0, 0, 1], port).into());
-    let swallowed = golock(port).set("REDIS_TIMEOUT", "1").args(job(&notes, "exit 3")).run();
-    vec![nameless.into(), deaf_names.into(), swallowed.into()]
 }
 
 #[cfg(not(feature = "tls"))]
