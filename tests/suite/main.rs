@@ -26,6 +26,8 @@ mod job;
 #[cfg(target_os = "linux")]
 mod kill_after;
 #[cfg(target_os = "linux")]
+mod late_answers;
+#[cfg(target_os = "linux")]
 mod lease;
 #[cfg(target_os = "linux")]
 mod lease_lost;
@@ -45,17 +47,26 @@ mod outage;
 #[cfg(target_os = "linux")]
 mod overlap;
 mod passing;
+mod passing_refusals;
 mod passwords;
+mod proxies;
 #[cfg(target_os = "linux")]
 mod quiet;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
 mod replies;
+#[cfg(target_os = "linux")]
+mod rotated;
+#[cfg(target_os = "linux")]
+mod route;
 mod secrets;
 mod settings;
 mod shown;
 mod signals;
+mod slips;
+mod sources;
+mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
@@ -66,3 +77,4 @@ mod users;
 #[cfg(target_os = "linux")]
 mod waiting;
 mod wire;
+mod words;

@@ -116,6 +116,11 @@ impl Server {
         self.port
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Its Unix socket.
     pub(crate) fn socket_path(&self) -> PathBuf {
         self.dir.path().join("redis.sock")
@@ -170,6 +175,13 @@ impl Server {
             all.extend(keys.iter().map(|key| format!("{database}:{key}")));
         }
         all
+    }
+
+    /// The same without the records of runs, which stay beside the locks.
+    #[track_caller]
+    pub(crate) fn locks(&self) -> Vec<String> {
+        let is_record = |key: &String| key.contains("run.{");
+        self.keys().into_iter().filter(|key| !is_record(key)).collect()
     }
 
     /// How often a command (in lower case) was called since the server started.
