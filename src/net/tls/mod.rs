@@ -1,5 +1,7 @@
 //! TLS 1.2 and 1.3 by rustls, over a [`Socket`], so that every step of a handshake has the exchange's deadline.
 
+mod provider;
+
 use super::connection::Stream;
 use super::credentials::unreadable;
 use super::socket::Socket;
@@ -11,7 +13,7 @@ use crate::words;
 use rustix::net::sockopt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -200,7 +202,7 @@ impl Files {
 
     /// What they come to.
     fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, Line> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(provider::provider());
         let verifier = Arc::new(self.verifier(options, provider.signature_verification_algorithms)?);
         let other = |error: Error| words!("TLS: {}", Escaped(error.to_string().as_bytes()));
         let builder = ClientConfig::builder_with_provider(provider)
