@@ -1,59 +1,68 @@
 //! TLS 1.2 and 1.3 by rustls, over a [`Socket`], so that every step of a handshake has the exchange's deadline.
 
+mod failure;
+mod pem;
 mod provider;
+mod verify;
+mod x509;
 
 use super::connection::Stream;
 use super::credentials::unreadable;
 use super::socket::Socket;
-use super::{Failure, Identity, Kind, TlsOptions, Trust};
+use super::{Failure, Kind, TlsOptions, Trust};
 use crate::files::Fresh;
-use crate::text;
 use crate::text::{Escaped, Line, Log};
-use crate::words;
-use rustix::net::sockopt;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, InvalidMessage,
-    RootCertStore, SignatureScheme,
-};
-use std::io;
-use std::path::Path;
+use crate::{text, words};
+use failure::Said;
+use pem::sections;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use verify::Verifier;
 
-/// Sessions to remember: that of one server, and of the node that it redirects to.
-const SESSIONS: usize = 2;
+/// Tickets to remember: eight for each server, which is ours and the node that it redirects to.
+const TICKETS: usize = 16;
 
 /// The most that is read of a PEM file; the certificates that a distribution trusts take 250 KB.
 const PEM_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// Alerts about bytes that were lost on the way, and about the server's own troubles.
-const PASSING: [AlertDescription; 6] = [
-    AlertDescription::UnexpectedMessage,
-    AlertDescription::BadRecordMac,
-    AlertDescription::RecordOverflow,
-    AlertDescription::DecodeError,
-    AlertDescription::InternalError,
-    AlertDescription::UserCanceled,
-];
-
 /// What TLS needs for every connection of a run, and the session to resume.
 pub(super) struct Tls {
     options: TlsOptions,
-    files: Files,
+    /// What was read last: the file of CAs, the client's certificate and its key, as far as they are named.
+    files: Vec<Fresh>,
     config: Arc<ClientConfig>,
+    identity: Arc<Identity>,
 }
 
 impl Tls {
     /// Reads the files that `options` name.
     pub(super) fn new(options: &TlsOptions) -> Result<Self, Line> {
-        let files = Files::read(options)?;
-        let config = files.config(options)?;
-        Ok(Self { options: options.clone(), files, config })
+        let identity = options.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
+        let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
+        let files = authorities.into_iter().chain(identity);
+        let files = files.map(|path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error)));
+        Self::of(options, files.collect::<Result<_, _>>()?)
+    }
+
+    /// What these files come to.
+    fn of(options: &TlsOptions, files: Vec<Fresh>) -> Result<Self, Line> {
+        let (authorities, own) = files.split_at(usize::from(matches!(options.trust, Trust::File(_))));
+        let certified = if let [chain, key] = own { Some(Arc::new(certified(chain, key)?)) } else { None };
+        let identity = Arc::new(Identity { certified, is_missed: AtomicBool::new(false) });
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider::provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| words!("TLS: {}", Escaped(error.to_string().as_bytes())))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier(options, authorities.first())?))
+            .with_client_cert_resolver(identity.clone());
+        config.resumption = Resumption::in_memory_sessions(TICKETS);
+        Ok(Self { options: options.clone(), files, config: Arc::new(config), identity })
     }
 
     /// What is told of a connection.
@@ -64,253 +73,160 @@ impl Tls {
     /// Reads the files again: certificates are renewed while jobs run. What cannot be read, or makes no sense together,
     /// leaves things as they were.
     fn refresh(&mut self, log: &dyn Log) {
-        let Some(files) = self.files.changed() else { return };
-        match files.config(&self.options) {
-            Ok(config) => (self.files, self.config) = (files, config),
+        if self.files.iter().all(|file| file.changed().is_none()) {
+            return;
+        }
+        match Self::of(&self.options, self.files.iter().map(Fresh::renewed).collect()) {
+            Ok(renewed) => *self = renewed,
             Err(why) => log.debug(text!("{}; what was read before is used", why)),
         }
     }
 
-    /// The handshake with `host` on `socket`. Only the first bytes tell whether there is a TLS server at all.
+    /// The handshake with `host` on `socket`.
     pub(super) fn wrap<'a>(
         &mut self,
         host: &str,
-        mut socket: Socket<'a>,
+        socket: Socket<'a>,
         log: &dyn Log,
     ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
         self.refresh(log);
-        // A handshake writes twice in a row; nothing is gained by holding back the second.
-        sockopt::set_tcp_nodelay(&socket.fd, true).map_err(|errno| Failure::io(&errno.into()))?;
-        let name = self.options.name.as_deref().unwrap_or(host).to_owned();
-        let name =
-            ServerName::try_from(name).map_err(|_| Failure::new(Kind::Final, "no certificate can hold this name"))?;
-        let session = ClientConnection::new(Arc::clone(&self.config), name);
-        let mut session = session.map_err(|error| tls_failure(&error))?;
-        while session.is_handshaking() {
-            session.complete_io(&mut socket).map_err(|error| {
-                let is_tls = error.kind() == io::ErrorKind::InvalidData;
-                let failure = failure(error);
-                if is_tls || session.protocol_version().is_some() {
-                    return failure;
-                }
-                Failure::new(failure.kind, words!("{} in the TLS handshake; is it a port without TLS?", failure.why))
+        self.identity.is_missed.store(false, Relaxed);
+        let name = self.options.name.as_deref().unwrap_or(host);
+        let nameless =
+            |_| Failure::new(Kind::Final, words!("no certificate can hold the name {}", Escaped(name.as_bytes())));
+        let server = ServerName::try_from(name.to_owned()).map_err(nameless)?;
+        let tls = ClientConnection::new(Arc::clone(&self.config), server);
+        let tls = tls.map_err(|error| failure::failure(io::Error::other(error), Said::Hello))?;
+        let mut session = Session { tls, socket };
+        while session.tls.is_handshaking() {
+            session.advance().map_err(|error| {
+                // Only the first bytes tell whether there is a TLS server at all.
+                let said = match session.tls.protocol_version() {
+                    _ if self.identity.is_missed.load(Relaxed) => Said::Request,
+                    Some(_) => Said::Hello,
+                    None => Said::Nothing,
+                };
+                failure::failure(error, said)
             })?;
         }
-        Ok(Box::new(rustls::StreamOwned::new(session, socket)))
+        Ok(Box::new(session))
     }
 }
 
-impl<'a> Stream<'a> for rustls::StreamOwned<ClientConnection, Socket<'a>> {
+/// The failure that `error`, from an open stream, stands for.
+pub(super) fn failure(error: io::Error) -> Failure {
+    failure::failure(error, Said::Hello)
+}
+
+/// A TLS session on a socket. What ends the handshake on our side leaves together with the first request.
+struct Session<'a> {
+    tls: ClientConnection,
+    socket: Socket<'a>,
+}
+
+impl Session<'_> {
+    fn send(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is to send, and reads once.
+    fn advance(&mut self) -> io::Result<()> {
+        self.send()?;
+        if self.tls.read_tls(&mut self.socket)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.tls.process_new_packets().map(|_| ()).map_err(|error| {
+            // The alert that tells the server why.
+            let _ = self.send();
+            io::Error::other(error)
+        })
+    }
+}
+
+impl Read for Session<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.advance()?,
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Write for Session<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.tls.writer().write(bytes)?;
+        self.send()?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> Stream<'a> for Session<'a> {
     fn socket(&mut self) -> &mut Socket<'a> {
-        &mut self.sock
+        &mut self.socket
     }
 
     fn close(&mut self) {
         // Without this some servers take the end for an attack, and forget the session.
-        self.conn.send_close_notify();
-        let _ = self.conn.write_tls(&mut self.sock);
+        self.tls.send_close_notify();
+        let _ = self.send();
     }
 }
 
-/// The failure that `error`, from a rustls stream, stands for.
-pub(super) fn failure(error: io::Error) -> Failure {
-    match error.downcast::<Error>() {
-        Ok(error) => tls_failure(&error),
-        Err(error) => Failure::io(&error),
-    }
-}
-
-/// Final, if the server would fail the same way again: it is not trusted, or does not trust us, or speaks another TLS.
-fn tls_failure(error: &Error) -> Failure {
-    let is_final = match error {
-        Error::InvalidCertificate(_) | Error::PeerIncompatible(_) => true,
-        Error::AlertReceived(alert) => !PASSING.contains(alert),
-        _ => false,
-    };
-    Failure::new(if is_final { Kind::Final } else { Kind::Lost }, explained(error))
-}
-
-/// What is wrong, for people who have to mend it.
-fn explained(error: &Error) -> Line {
-    match error {
-        Error::InvalidCertificate(error) => certificate(error),
-        Error::AlertReceived(alert) => {
-            let wants = matches!(alert, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure);
-            let hint = if wants { "; does it want a client certificate?" } else { "" };
-            words!("the server ended TLS with the alert {}{}", Escaped(format!("{alert:?}").as_bytes()), hint)
-        }
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "no TLS: it looks like a port without TLS".into(),
-        other => words!("TLS: {}", Escaped(other.to_string().as_bytes())),
-    }
-}
-
-fn certificate(error: &CertificateError) -> Line {
-    let why: Line = match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid yet; is the clock right?".into()
-        }
-        CertificateError::UnknownIssuer => "is of a CA that is not trusted".into(),
-        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            "is for another name: it holds no name that counts (subjectAltName)".into()
-        }
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            // Each looks like DnsName("redis.example").
-            let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
-            words!("is for another name: {}", Escaped(names.join(", ").as_bytes()))
-        }
-        CertificateError::BadSignature => "is not of the trusted CA, but of one with the same name".into(),
-        CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
-            "is not trusted: it is that of a CA, or self-signed".into()
-        }
-        CertificateError::Other(error) => words!("is not acceptable: {}", Escaped(error.to_string().as_bytes())),
-        other => words!("is not acceptable: {}", Escaped(other.to_string().as_bytes())),
-    };
-    words!("the server's certificate {}", why)
-}
-
-/// What the files held that were read last.
-struct Files {
-    authorities: Option<Fresh>,
-    identity: Option<(Fresh, Fresh)>,
-}
-
-impl Files {
-    fn read(options: &TlsOptions) -> Result<Self, Line> {
-        let read = |path: &Path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error));
-        let authorities = match &options.trust {
-            Trust::File(path) => Some(read(path)?),
-            Trust::BuiltIn | Trust::Anyone => None,
-        };
-        let identity = match &options.identity {
-            Some(Identity { chain, key }) => Some((read(chain)?, read(key)?)),
-            None => None,
-        };
-        Ok(Self { authorities, identity })
-    }
-
-    /// What they hold now, if that is something else.
-    fn changed(&self) -> Option<Self> {
-        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
-        if self.authorities.iter().chain(identity).all(|file| file.changed().is_none()) {
-            return None;
-        }
-        let now = |file: &Fresh| file.renewed();
-        let identity = self.identity.as_ref().map(|(chain, key)| (now(chain), now(key)));
-        Some(Self { authorities: self.authorities.as_ref().map(now), identity })
-    }
-
-    /// What they come to.
-    fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, Line> {
-        let provider = Arc::new(provider::provider());
-        let verifier = Arc::new(self.verifier(options, provider.signature_verification_algorithms)?);
-        let other = |error: Error| words!("TLS: {}", Escaped(error.to_string().as_bytes()));
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(other)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let certificates = sections(chain, "certificate")?;
-                let secret = sections::<PrivateKeyDer<'_>>(key, "unencrypted private key")?.swap_remove(0);
-                builder.with_client_auth_cert(certificates, secret).map_err(|error| {
-                    let (chain, key) = (Escaped::path(chain.path()), Escaped::path(key.path()));
-                    let why = error.to_string();
-                    words!("{} and {} do not go together: {}", chain, key, Escaped(why.as_bytes()))
-                })?
-            }
-        };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Arc::new(config))
-    }
-
-    /// The judge of the server's certificate.
-    fn verifier(&self, options: &TlsOptions, algorithms: WebPkiSupportedAlgorithms) -> Result<Verifier, Line> {
-        let (roots, own) = match (&options.trust, &self.authorities) {
-            (Trust::Anyone, _) => (None, Vec::new()),
-            (_, None) => (Some(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()), Vec::new()),
-            (_, Some(file)) => {
-                let own = sections(file, "certificate")?;
-                let mut roots = RootCertStore::empty();
-                if roots.add_parsable_certificates(own.iter().cloned()).0 == 0 {
-                    return Err(words!("{}: no usable certificate in PEM form in it", Escaped::path(file.path())));
-                }
-                (Some(roots), own)
-            }
-        };
-        Ok(Verifier { roots, own, algorithms })
-    }
-}
-
-/// All sections of a PEM file that hold `what`; at least one.
-fn sections<T: PemObject>(file: &Fresh, what: &'static str) -> Result<Vec<T>, Line> {
-    let (text, path) = (file.content(), Escaped::path(file.path()));
-    let (mut sections, mut found) = (T::pem_slice_iter(text), Vec::new());
-    while let Some(section) = sections.next() {
-        let done = text.len() - sections.remainder().len();
-        found.push(section.map_err(|_| words!("{}:{}: a broken {}", path, last_section(&text[..done]), what))?);
-    }
-    if found.is_empty() { Err(words!("{}: no {} in PEM form in it", path, what)) } else { Ok(found) }
-}
-
-/// The number of the line on which the last section of `text` begins.
-fn last_section(text: &[u8]) -> usize {
-    let lines = (1..).zip(text.split(|&byte| byte == b'\n'));
-    lines.filter(|(_, line)| line.starts_with(b"-----BEGIN")).last().map_or(0, |(number, _)| number)
-}
-
-/// The usual rules, and one more: a self-signed certificate that stands itself in the file of trusted ones is trusted,
-/// for the names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
-/// accept. Whatever the certificate, whoever shows it must have its key.
+/// The certificate of our own, which servers may ask for.
 #[derive(Debug)]
-struct Verifier {
-    /// None: any certificate will do.
-    roots: Option<RootCertStore>,
-    own: Vec<CertificateDer<'static>>,
-    algorithms: WebPkiSupportedAlgorithms,
+struct Identity {
+    certified: Option<Arc<CertifiedKey>>,
+    /// Whether a server has asked for one that there is not.
+    is_missed: AtomicBool,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        match verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, self.algorithms.all) {
-            // "Other" is the refusal of a CA as a server, which comes after the check of its dates.
-            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.own.contains(certificate) => {}
-            verdict => verdict?,
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.is_missed.store(self.certified.is_none(), Relaxed);
+        self.certified.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certified.is_some()
+    }
+}
+
+/// The client's certificate as it is: it is the server that has to understand it.
+fn certified(chain: &Fresh, key: &Fresh) -> Result<CertifiedKey, Line> {
+    let certificates = sections::<CertificateDer<'_>>(chain, pem::CERTIFICATE)?;
+    let secret = sections::<PrivateKeyDer<'_>>(key, pem::KEY)?.swap_remove(0);
+    let (chain, path) = (Escaped::path(chain.path()), Escaped::path(key.path()));
+    let key = any_supported_type(&secret);
+    let key = key.map_err(|_| words!("{}: not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519", path))?;
+    match (x509::public_key(&certificates[0]), key.public_key()) {
+        (Some(one), Some(other)) if one != other => {
+            Err(words!("{} and {} do not go together: the key is that of another certificate", chain, path))
         }
-        verify_server_name(&parsed, name)?;
-        Ok(ServerCertVerified::assertion())
+        _ => Ok(CertifiedKey::new(certificates, key)),
     }
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+/// The judge of the server's certificate.
+fn verifier(options: &TlsOptions, authorities: Option<&Fresh>) -> Result<Verifier, Line> {
+    let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
+    match authorities {
+        _ if options.trust == Trust::Anyone => return Ok(Verifier { roots: None, own }),
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(file) => {
+            own = sections::<CertificateDer<'_>>(file, pem::AUTHORITY)?;
+            if roots.add_parsable_certificates(own.iter().map(|own| CertificateDer::from(&own[..]))).0 == 0 {
+                return Err(words!("{}: no usable CA certificate in PEM form in it", Escaped::path(file.path())));
+            }
+        }
     }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    Ok(Verifier { roots: Some(roots), own })
 }
