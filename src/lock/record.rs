@@ -55,7 +55,7 @@ pub fn encoded(value: &[u8]) -> Vec<u8> {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| !digits.starts_with(b"+"))
 }
 
 impl Record {
@@ -98,7 +98,7 @@ impl Record {
         let (mut ok, mut last) = (&b""[..], Vec::new());
         if let Some(before) = before {
             let end = before.text("end");
-            failed = failed.map(|failed| failed + u64::from(end.is_empty()));
+            failed = failed.map(|failed| failed.saturating_add(end.is_empty().into()));
             let result = if end.is_empty() { b"?" } else { before.text("result") };
             (ok, last) = (before.text("ok"), [b" last=", result, b"@", before.text("host")].concat());
         }
@@ -110,7 +110,7 @@ impl Record {
     /// The same, when the run has ended `now`.
     #[must_use]
     pub fn ended(&self, end: &End, now: u64) -> Self {
-        let (now, failed) = (now.to_string(), self.number("failed").unwrap_or(0) + 1);
+        let (now, failed) = (now.to_string(), self.number("failed").unwrap_or(0).saturating_add(1));
         let failed = if end.success { 0 } else { failed }.to_string();
         let ok = if end.success { now.as_bytes() } else { self.text("ok") };
         let start = self.0.windows(5).position(|part| part == b" end=").unwrap_or(self.0.len());

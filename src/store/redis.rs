@@ -156,7 +156,12 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         let budget = self.client.patience();
         let found = lock::list(&mut self.client.with(budget), &self.config.prefix);
         let mut found = found.map_err(|error| self.error("list what is beside", &error, false))?;
-        found.entries.iter_mut().for_each(|entry| entry.status.redact(&|text| self.client.redacted(text)));
+        for entry in &mut found.entries {
+            entry.status.redact(&|text| self.client.redacted(text));
+            // Our prefix is not from the server.
+            let name = entry.name.split_off(self.config.prefix.len().min(entry.name.len()));
+            entry.name.extend(self.client.redacted(&name));
+        }
         Ok((found.entries, found.is_of_one_node.then_some("these are the jobs of one node of a cluster")))
     }
 
