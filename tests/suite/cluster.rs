@@ -1,6 +1,6 @@
 //! Redis Cluster: a lock is found on whichever node it lives, also when it moves.
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, record};
 use crate::support::{Golock, Job, Proxy, each, until};
 
 /// golock for a server that will be of use sooner or later.
@@ -32,7 +32,7 @@ fn every_node_leads_to_every_lock() {
         let status = Golock::new(port).set("KEY", &key).args(["--status"]);
         let (held, skipping) = (status.run(), Job::exits(0));
         assert_eq!((held.code, held.stderr.as_str()), (200, ""), "{held:?}");
-        assert!(held.stdout.starts_with(&format!("{name} held ttl=")), "{held:?}");
+        assert!(held.stdout.starts_with(&format!("{name} running ttl=")), "{held:?}");
         patient(port, &key, &skipping).run().assert_silent(200);
         assert_eq!(skipping.runs(), 0);
 
@@ -44,7 +44,11 @@ fn every_node_leads_to_every_lock() {
         Golock::new(port).set("KEY", &key).args(["--reset"]).run().assert_silent(200);
         assert_eq!(home.get(&name), None);
         let free = status.run();
-        assert_eq!((free.code, free.stdout, free.stderr), (0, format!("{name} free\n"), String::new()));
+        assert_eq!((free.code, &*free.stderr), (0, ""), "{free:?}");
+        assert!(free.stdout.starts_with(&format!("{name} free host=")), "{free:?}");
+        // The record stands beside the lock, and nowhere else.
+        let records = |node: usize| cluster.node(node).query::<usize>(&["EXISTS", &record(&key)]);
+        assert_eq!(records(owner), 1);
     });
 }
 
@@ -58,11 +62,13 @@ fn a_lock_that_moves_during_the_job_is_released_where_it_went() {
         let running = patient(cluster.node(asked).port(), &key, &job).spawn();
         job.wait_running();
         cluster.begin_move(&key, 0, 1);
-        cluster.end_move(&key, 1);
+        cluster.end_move(&key, 0, 1);
         assert!(cluster.node(1).get(&name(&key)).is_some());
         job.open_gate();
         running.wait().assert_silent(7);
         assert_eq!((job.runs(), cluster.node(1).get(&name(&key))), (1, None));
+        let record = cluster.node(1).get(&record(&key)).unwrap();
+        assert!(record.contains(" result=7 "), "{record}");
     });
 }
 
@@ -74,7 +80,7 @@ fn a_slot_that_is_on_its_way_is_waited_for() {
     cluster.begin_move(&key, 0, 1);
     let running = patient(proxy.port(), &key, &job).spawn();
     until_told(&proxy, "ASK");
-    cluster.end_move(&key, 1);
+    cluster.end_move(&key, 0, 1);
     running.wait().assert_silent(7);
     assert_eq!((job.runs(), cluster.node(1).get(&name(&key))), (1, None));
 }
@@ -82,16 +88,22 @@ fn a_slot_that_is_on_its_way_is_waited_for() {
 #[test]
 fn a_lock_that_went_before_its_slot_is_waited_for() {
     let cluster = Cluster::start();
-    let key = cluster.key_on(0, "held");
-    let (proxy, job) = (Proxy::start(cluster.node(0).port()), Job::gated(7));
-    let running = patient(proxy.port(), &key, &job).spawn();
-    job.wait_running();
-    cluster.begin_move(&key, 0, 1);
-    job.open_gate();
-    until_told(&proxy, "ASK");
-    cluster.end_move(&key, 1);
-    running.wait().assert_silent(7);
-    assert_eq!((job.runs(), cluster.node(1).get(&name(&key))), (1, None));
+    // Whether its record went with it.
+    each(&[(true, "ASK"), (false, "TRYAGAIN")], |&(record_went, error)| {
+        let key = cluster.key_on(0, error);
+        let (proxy, job) = (Proxy::start(cluster.node(0).port()), Job::gated(7));
+        let running = patient(proxy.port(), &key, &job).spawn();
+        job.wait_running();
+        cluster.begin_move(&key, 0, 1);
+        if record_went {
+            cluster.move_record(&key, 0, 1);
+        }
+        job.open_gate();
+        until_told(&proxy, error);
+        cluster.end_move(&key, 0, 1);
+        running.wait().assert_silent(7);
+        assert_eq!((job.runs(), cluster.node(1).get(&name(&key))), (1, None));
+    });
 }
 
 /// Waits until golock has met this error, has come again, and has met it again.

@@ -35,6 +35,21 @@ fn said(records: &[Record]) -> Vec<usize> {
     vec![records.len(), bytes(|record| record.request.len()), bytes(|record| record.reply.len())]
 }
 
+/// Who ran what in the table: a host, a process id, and a program of usual length.
+const IDENTITY: &str = "host=web12 pid=31415 program=backup.sh";
+
+/// What was recorded, as if by a run of [`IDENTITY`].
+fn of_the_table(mut records: Vec<Record>) -> Vec<Record> {
+    let commands = records[0].commands();
+    let ours = commands[2].iter().find(|word| word.starts_with("host=")).unwrap();
+    for record in &mut records {
+        for bytes in [&mut record.request, &mut record.reply] {
+            *bytes = String::from_utf8_lossy(bytes).replace(ours, IDENTITY).into();
+        }
+    }
+    records
+}
+
 /// The scene's golock with a name as long as a default one, and the default grace.
 fn fleet(scene: &Scene<'_>) -> Golock {
     let filler = "cronlock.".len() + 32 - scene.name().len();
@@ -53,8 +68,9 @@ fn a_run_and_a_skipped_run_say_what_is_written() {
     let scene = Scene::new(&server, Job::exits(7));
     fleet(&scene).run().assert_silent(7);
     let run = ended(&scene);
-    let rest = run[1].commands()[0].last().unwrap().len();
-    let mut said_by_run = said(&run);
+    // Behind the token of the EVAL that releases.
+    let rest = run[1].commands()[0][6].len();
+    let mut said_by_run = said(&of_the_table(run));
     said_by_run[1] = said_by_run[1] - rest + GRACE_DIGITS;
     assert_eq!(said_by_run, figures("a run", &SAID));
     // Its grace is not over.
@@ -63,22 +79,35 @@ fn a_run_and_a_skipped_run_say_what_is_written() {
 }
 
 #[test]
+fn a_run_without_a_record_says_what_is_written() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    fleet(&scene).set("RECORD", "0").run().assert_silent(7);
+    let run = ended(&scene);
+    let rest = run[1].commands()[0][5].len();
+    let mut said_by_run = said(&run);
+    said_by_run[1] = said_by_run[1] - rest + GRACE_DIGITS;
+    assert_eq!(said_by_run, figures("a run without a record", &SAID));
+}
+
+#[test]
 fn a_login_says_what_is_written() {
     let server = Server::start(&["--requirepass", LOGIN[0].1]);
     let scene = Scene::new(&server, Job::exits(7));
-    LOGIN.iter().fold(fleet(&scene), |golock, (name, value)| golock.set(name, value)).run().assert_silent(7);
-    let [acquire, _] = <[Record; 2]>::try_from(ended(&scene)).unwrap();
-    let skipped = figures("a run that is skipped", &SAID);
+    let golock = LOGIN.iter().fold(fleet(&scene), |golock, (name, value)| golock.set(name, value));
+    golock.run().assert_silent(7);
+    golock.run().assert_silent(200);
+    let [_, _, skipped] = <[Record; 3]>::try_from(ended(&scene)).unwrap();
+    let without = figures("a run that is skipped", &SAID);
     let login = figures("each connection, with a login", &SAID[1..]);
-    // SET answers `+OK` to a golock that gets the lock, and `$-1` to one that is skipped: as long.
-    assert_eq!(said(&[acquire]), [1, skipped[1] + login[0], skipped[2] + login[1]]);
+    assert_eq!(said(&[skipped]), [1, without[1] + login[0], without[2] + login[1]]);
 }
 
 #[test]
 fn a_renewal_says_what_is_written() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::gated(7));
-    let running = fleet(&scene).set("LEASE", "3").spawn();
+    let running = fleet(&scene).set("LEASE", "9").spawn();
     scene.job.wait_running();
     until("a renewal has been answered", || {
         scene.proxy.records().get(1).is_some_and(|record| !record.reply.is_empty())

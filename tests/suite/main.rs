@@ -24,6 +24,8 @@ mod hostile;
 mod idle;
 mod job;
 #[cfg(target_os = "linux")]
+mod job_control;
+#[cfg(target_os = "linux")]
 mod kill_after;
 #[cfg(target_os = "linux")]
 mod lease;
@@ -46,6 +48,8 @@ mod outage;
 mod overlap;
 mod passing;
 mod passwords;
+#[cfg(target_os = "linux")]
+mod pipelines;
 #[cfg(target_os = "linux")]
 mod quiet;
 mod refusals;

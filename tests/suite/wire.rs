@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::proxy::Record;
+use crate::support::resp::{Words, encoded};
 use crate::support::{Golock, Job, STALE, Scene, Server, each, until};
 
 fn unix_seconds() -> u64 {
@@ -17,15 +18,123 @@ fn records(scene: &Scene<'_>, golock: &Golock) -> Vec<Record> {
 }
 
 #[test]
-fn a_run_is_one_write_to_acquire_and_one_to_release() {
+fn a_run_is_one_write_to_acquire_one_to_confirm_and_one_to_release() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::exits(7));
     let [acquire, release] = <[Record; 2]>::try_from(records(&scene, &scene.golock())).unwrap();
-    let name = scene.name();
-    let token = &acquire.commands()[0][2];
-    assert_eq!(acquire.commands(), [vec!["SET", &name, token, "NX", "EX", "86400"], vec!["GET", &name]]);
+    let (name, commands) = (scene.name(), acquire.commands());
+    let token = &commands[0][2];
+    assert_eq!(commands[..2], [vec!["SET", &name, token, "NX", "EX", "86400"], vec!["GET", &name]]);
+    let keys = ["2", &name, &format!("cronlock.run.{{{name}}}")];
+    assert_eq!((&*commands[2][0], &commands[2][2..5], commands.len()), ("EVAL", &keys.map(String::from)[..], 3));
     assert_eq!(release.commands().iter().map(|words| &*words[0]).collect::<Vec<_>>(), ["EVAL"]);
-    assert_eq!((acquire.request_reads, release.request_reads), (1, 1));
+    assert_eq!((acquire.request_reads, release.request_reads), (2, 1));
+}
+
+#[test]
+fn a_run_that_is_skipped_is_one_write() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::exits(7));
+    let name = scene.name();
+    server.set(&name, "2000000000000000000");
+    scene.golock().run().assert_silent(200);
+    // With MAX_AGE it asks for the record in the same write.
+    scene.golock().set("MAX_AGE", "1h").run().assert_silent(200);
+    until("golock's connections end", || scene.proxy.open() == 0);
+    let [plain, with_age] = <[Record; 2]>::try_from(scene.proxy.records()).unwrap();
+    let asked = |record: &Record| {
+        let commands = record.commands();
+        let token = commands[0][2].clone();
+        assert_eq!((commands[0].join(" "), record.request_reads), (format!("SET {name} {token} NX EX 86400"), 1));
+        commands[1..].iter().map(|words| words.join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&plain), [format!("GET {name}")]);
+    assert_eq!(asked(&with_age), [format!("GET {name}"), format!("GET cronlock.run.{{{name}}}")]);
+}
+
+/// How a lock is confirmed and renewed where nothing is recorded, and how it is released.
+const CONFIRM: &str = "local v,p=redis.call('GET',KEYS[1]) \
+    if v and v~=ARGV[1] and not(v==ARGV[3] and redis.call('TTL',KEYS[1])==-1) then return v end \
+    if v~=ARGV[1] then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) \
+    else p=redis.call('PTTL',KEYS[1]) if p<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end end \
+    return ARGV[1]";
+const RELEASE: &str = "local v,c=redis.call('GET',KEYS[1]),1 if not v then c=-1 elseif v~=ARGV[1] then c=0 \
+    else local g,p=tonumber(ARGV[2]),redis.call('PTTL',KEYS[1]) if g==0 then redis.call('DEL',KEYS[1]) \
+    elseif ARGV[3]=='1' or p<0 or p>g then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end end return c";
+
+/// Asserts that each connection has sent these commands and nothing else, byte for byte; those of an inner list in one
+/// write. In the words, `NAME` and `TOKEN` stand for those of the lock.
+#[track_caller]
+fn assert_wire(scene: &Scene<'_>, connections: &[&[&[&[&str]]]]) {
+    until("golock's connections end", || scene.proxy.open() == 0);
+    let records = scene.proxy.records();
+    let token = records.iter().flat_map(Record::commands).find(|words| words[0] == "SET").unwrap()[2].clone();
+    let word = |word: &&str| word.replace("NAME", &scene.name()).replace("TOKEN", &token);
+    let said = |writes: &&[&[&[&str]]]| {
+        let words: Vec<Words> =
+            writes.iter().copied().flatten().map(|words| words.iter().map(word).collect()).collect();
+        (String::from_utf8(encoded(&words)).unwrap(), writes.len())
+    };
+    let heard = |record: &Record| (String::from_utf8(record.request.clone()).unwrap(), record.request_reads);
+    assert_eq!(records.iter().map(heard).collect::<Vec<_>>(), connections.iter().map(said).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_a_record_the_wire_is_what_it_was_but_for_the_confirmation() {
+    const SET: &[&str] = &["SET", "NAME", "TOKEN", "NX", "EX", "86400"];
+    const GET: &[&str] = &["GET", "NAME"];
+    const CONFIRMED: &[&str] = &["EVAL", CONFIRM, "1", "NAME", "TOKEN", "86400000", "TOKEN"];
+    const RELEASED: &[&str] = &["EVAL", RELEASE, "1", "NAME", "TOKEN", "0", "0"];
+    let server = Server::start(&["--user", "plain", "on", ">secret", "~*", "+@all", "-eval"]);
+    let scene = || Scene::new(&server, Job::exits(7));
+    let plain = |scene: &Scene<'_>| scene.golock().set("RECORD", "0");
+
+    let run = scene();
+    plain(&run).run().assert_silent(7);
+    assert_wire(&run, &[&[&[SET, GET], &[CONFIRMED]], &[&[RELEASED]]]);
+
+    let skipped = scene();
+    server.set(&skipped.name(), "2000000000000000000");
+    plain(&skipped).set("MAX_AGE", "1h").run().assert_silent(200);
+    assert_wire(&skipped, &[&[&[SET, GET]]]);
+
+    let taken_over = scene();
+    server.set(&taken_over.name(), STALE);
+    plain(&taken_over).run().assert_silent(7);
+    let confirmed: &[&str] = &["EVAL", CONFIRM, "1", "NAME", "TOKEN", "86400000", STALE];
+    assert_wire(&taken_over, &[&[&[SET, GET], &[confirmed]], &[&[RELEASED]]]);
+
+    let refused = scene();
+    plain(&refused).set("USER", "plain").set("AUTH", "secret").run().assert_silent(7);
+    let login: &[&str] = &["AUTH", "plain", "secret"];
+    let acquire: &[&[&[&str]]] = &[&[login], &[SET, GET], &[CONFIRMED]];
+    assert_wire(&refused, &[acquire, &[&[login], &[GET], &[&["DEL", "NAME"]]]]);
+}
+
+#[test]
+fn without_a_record_a_lease_is_renewed_as_it_is_confirmed() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::gated(7));
+    let running = scene.golock().set("RECORD", "0").set("LEASE", "3600").spawn();
+    scene.job.wait_running();
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    let set: &[&str] = &["SET", "NAME", "TOKEN", "NX", "EX", "3600"];
+    let confirmed: &[&str] = &["EVAL", CONFIRM, "1", "NAME", "TOKEN", "3600000", "TOKEN"];
+    let released: &[&str] = &["EVAL", RELEASE, "1", "NAME", "TOKEN", "0", "1"];
+    assert_wire(&scene, &[&[&[set, &["GET", "NAME"]], &[confirmed]], &[&[released]]]);
+
+    let scene = Scene::new(&server, Job::gated(7));
+    let running = scene.golock().set("RECORD", "0").set("LEASE", "9").spawn();
+    scene.job.wait_running();
+    until("a renewal has been answered", || {
+        scene.proxy.records().get(1).is_some_and(|record| !record.reply.is_empty())
+    });
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    let renewed = scene.proxy.records()[1].commands();
+    let token = &renewed[0][4];
+    assert_eq!(renewed, [vec!["EVAL", CONFIRM, "1", &scene.name(), token, "9000", token]]);
 }
 
 #[test]
@@ -47,10 +156,11 @@ fn auth_and_select_go_first_and_alone() {
     server.query::<()>(&["ACL", "SETUSER", "cron", "on", ">pass word", "~*", "+@all"]);
     let scene = Scene::new(&server, Job::exits(7));
     let golock = scene.golock().set("USER", "cron").set("AUTH", "pass word").set("DB", "3");
-    for record in records(&scene, &golock) {
+    let records = records(&scene, &golock);
+    for record in &records {
         assert_eq!(record.commands()[..2], [vec!["AUTH", "cron", "pass word"], vec!["SELECT", "3"]]);
-        assert_eq!(record.request_reads, 2);
     }
+    assert_eq!(records.iter().map(|record| record.request_reads).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]
@@ -124,16 +234,16 @@ fn the_default_name_is_cronlocks() {
 fn localhost_is_the_default() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::exits(7));
-    scene.golock().set("HOST", "").set("PORT", server.port().to_string()).run().assert_silent(7);
+    scene.golock().unset("HOST").set("PORT", server.port().to_string()).run().assert_silent(7);
     scene.assert_released();
-    assert_eq!(server.command_count("set"), 1);
+    assert_eq!((scene.proxy.connections(), server.connections_received()), (0, 2));
 }
 
 #[test]
 fn a_unix_socket_serves_as_well() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::exits(7));
-    scene.golock().set("HOST", server.socket_path()).set("PORT", "").run().assert_silent(7);
+    scene.golock().set("HOST", server.socket_path()).unset("PORT").run().assert_silent(7);
     scene.assert_released();
-    assert_eq!((scene.proxy.connections(), server.command_count("set")), (0, 1));
+    assert_eq!((scene.proxy.connections(), server.connections_received()), (0, 2));
 }

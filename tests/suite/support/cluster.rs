@@ -60,15 +60,26 @@ impl Cluster {
 
     /// Begins to move the slot of the lock with this KEY; the lock itself, if it is held, goes first.
     pub(crate) fn begin_move(&self, key: &str, from: usize, to: usize) {
-        let (slot, name) = (self.slot(key).to_string(), format!("cronlock.{key}"));
+        let slot = self.slot(key).to_string();
         self.nodes[to].query::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.id(from)]);
         self.nodes[from].query::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.id(to)]);
-        let port = self.nodes[to].port().to_string();
-        self.nodes[from].query::<()>(&["MIGRATE", "127.0.0.1", &port, &name, "0", "30000"]);
+        self.migrate(&format!("cronlock.{key}"), from, to);
     }
 
-    /// Ends the move: all nodes learn of the slot's new owner.
-    pub(crate) fn end_move(&self, key: &str, to: usize) {
+    /// Moves the record of the lock with this KEY.
+    pub(crate) fn move_record(&self, key: &str, from: usize, to: usize) {
+        self.migrate(&record(key), from, to);
+    }
+
+    /// Moves a key, if it is there.
+    fn migrate(&self, name: &str, from: usize, to: usize) {
+        let port = self.nodes[to].port().to_string();
+        self.nodes[from].query::<()>(&["MIGRATE", "127.0.0.1", &port, name, "0", "30000"]);
+    }
+
+    /// Ends the move, after which nothing is left behind: all nodes learn of the slot's new owner.
+    pub(crate) fn end_move(&self, key: &str, from: usize, to: usize) {
+        self.move_record(key, from, to);
         let (slot, owner) = (self.slot(key).to_string(), self.id(to));
         // The new owner first, so that there is one at any time.
         for index in [to, (to + 1) % NODES, (to + 2) % NODES] {
@@ -85,6 +96,11 @@ impl Cluster {
     fn id(&self, index: usize) -> String {
         self.nodes[index].query(&["CLUSTER", "MYID"])
     }
+}
+
+/// The key of the record of the lock with this KEY: in the same slot.
+pub(crate) fn record(key: &str) -> String {
+    format!("cronlock.run.{{cronlock.{key}}}")
 }
 
 /// The node to which a slot belongs in the beginning.

@@ -35,6 +35,14 @@ impl Golock {
         self.env(format!("CRONLOCK_{setting}"), value)
     }
 
+    /// Leaves out a setting that was given through the environment. An empty value would unset what the config file says.
+    #[must_use]
+    pub(crate) fn unset(mut self, setting: &str) -> Self {
+        let name = format!("CRONLOCK_{setting}");
+        self.environment.retain(|(given, _)| *given != *name);
+        self
+    }
+
     /// Adds any other variable to the environment.
     #[must_use]
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {

@@ -163,7 +163,7 @@ pub(crate) fn signals(status: &str, name: &str) -> u64 {
 }
 
 /// The names of all settings.
-pub(crate) const SETTINGS: [&str; 31] = [
+pub(crate) const SETTINGS: [&str; 34] = [
     "HOST",
     "PORT",
     "USER",
@@ -189,9 +189,12 @@ pub(crate) const SETTINGS: [&str; 31] = [
     "TLS_CA",
     "TLS_CERT",
     "TLS_KEY",
+    "TLS_NAME",
     "LEASE",
     "WAIT",
     "SKIP_EXIT",
+    "RECORD",
+    "MAX_AGE",
     "LOCAL",
     "LOCAL_DIR",
     "CONFIG",
@@ -216,7 +219,7 @@ pub(crate) struct Layers {
 impl Layers {
     pub(crate) fn new() -> Self {
         let notes = Notes::new();
-        let golock = Golock::new(0).set("HOST", "").set("PORT", "").set("CONFIG", notes.path("conf"));
+        let golock = Golock::new(0).unset("HOST").unset("PORT").set("CONFIG", notes.path("conf"));
         Self { notes, golock, options: Vec::new(), lines: String::new() }
     }
 

@@ -12,9 +12,9 @@ pub(crate) const GRACE: i64 = 3_000;
 const GRACE_END: i64 = GRACE * 1000;
 const RELEASE_END: i64 = 86_400_000;
 
-/// All that a run may come to, in its exit code, its words, the runs of its job, and the lock that it leaves.
+/// All that a run may come to, in its exit code, its words, the runs of its job, the lock that it leaves, and its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The job ran once, its exit code came back without a word, and the lock is released or in grace.
     Done,
     /// The same with one line, because nobody said that the lock is released.
@@ -23,7 +23,9 @@ pub(crate) enum Outcome {
     Kept,
     /// The job did not run, 201 and one line say so, and the lock is as it was before.
     NotTaken,
-    /// The same, but the lock stands, for nobody, until RELEASE: only the answer was lost.
+    /// The same, but the line says that the lock may stay, because nobody said that it was given back.
+    GivenBackUnheard,
+    /// The job did not run, 201 and one line say so and that the lock may stay. It does, for nobody, until RELEASE.
     Orphaned,
 }
 
@@ -67,14 +69,29 @@ impl Outcome {
         } else {
             done.assert_one_line(if ran == 0 { 201 } else { scene.job.code() }, &[&scene.name()]);
         }
-        match (ran, silent, standing) {
-            (1, true, standing) if standing == released => Self::Done,
-            (1, false, standing) if standing == released => Self::Unheard,
-            (1, false, Standing::Token) => Self::Kept,
-            (0, false, Standing::Nothing | Standing::Stale) => Self::NotTaken,
-            (0, false, Standing::Token) => Self::Orphaned,
+        let may_stay = done.stderr.contains("; it may stay locked for up to 86400 s");
+        match (ran, silent, may_stay, standing) {
+            (1, true, false, standing) if standing == released => Self::Done,
+            (1, false, true, standing) if standing == released => Self::Unheard,
+            (1, false, true, Standing::Token) => Self::Kept,
+            (0, false, false, Standing::Nothing | Standing::Stale) => Self::NotTaken,
+            (0, false, true, Standing::Nothing | Standing::Stale) => Self::GivenBackUnheard,
+            (0, false, true, Standing::Token) => Self::Orphaned,
             other => panic!("not an outcome: {other:?}, {done:?}"),
         }
+    }
+
+    /// Asserts what the record says of the first run of this lock, if there is one: however often its beginning or its
+    /// end was written, it is one run, of a job that has failed.
+    #[track_caller]
+    pub(crate) fn assert_recorded(self, scene: &Scene<'_>) {
+        let record = scene.record().unwrap_or_default();
+        let said = match self {
+            Self::Done | Self::Unheard => format!(" result={} ok= failed=1 first=", scene.job.code()),
+            Self::Kept => " end= result= ok= failed=0 first=".into(),
+            Self::NotTaken | Self::GivenBackUnheard | Self::Orphaned => return,
+        };
+        assert!(record.contains(&said) && !record.contains(" last="), "{said:?} is not in {record:?}");
     }
 
     /// Asserts what the next run comes to, when nothing breaks any more: it runs its job, unless the lock stands.
@@ -83,7 +100,7 @@ impl Outcome {
         let (before, code) = (scene.job.runs(), scene.job.code());
         let is_free = match self {
             Self::Done | Self::Unheard => grace == 0,
-            Self::NotTaken => true,
+            Self::NotTaken | Self::GivenBackUnheard => true,
             Self::Kept | Self::Orphaned => false,
         };
         let golock = golock.set("PORT", scene.server.port().to_string()).set("REDIS_TIMEOUT", "30");

@@ -172,6 +172,13 @@ impl Server {
         all
     }
 
+    /// The same without the records of runs, which stay beside the locks.
+    #[track_caller]
+    pub(crate) fn locks(&self) -> Vec<String> {
+        let is_record = |key: &String| key.contains("run.{");
+        self.keys().into_iter().filter(|key| !is_record(key)).collect()
+    }
+
     /// How often a command (in lower case) was called since the server started.
     #[track_caller]
     pub(crate) fn command_count(&self, command: &str) -> u64 {

@@ -32,6 +32,13 @@ fn next_length(sign: u8, bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((digits.parse().unwrap(), &bytes[end + 2..]))
 }
 
+/// The bytes of these commands.
+pub(crate) fn encoded(commands: &[Words]) -> Vec<u8> {
+    let bulk = |word: &String| format!("${}\r\n{word}\r\n", word.len());
+    let command = |words: &Words| format!("*{}\r\n", words.len()) + &words.iter().map(bulk).collect::<String>();
+    commands.iter().map(command).collect::<String>().into()
+}
+
 /// How many replies stand complete at the start of `bytes`: lines, and bulk strings.
 pub(crate) fn count_replies(mut bytes: &[u8]) -> usize {
     let mut count = 0;

@@ -41,6 +41,12 @@ impl<'s> Scene<'s> {
         format!("cronlock.{}", self.key)
     }
 
+    /// What is recorded of the lock's runs.
+    #[track_caller]
+    pub(crate) fn record(&self) -> Option<String> {
+        self.server.get(&format!("cronlock.run.{{{}}}", self.name()))
+    }
+
     /// golock in this scene: without grace, and reconnecting at once.
     pub(crate) fn golock(&self) -> Golock {
         Golock::new(self.proxy.port())
