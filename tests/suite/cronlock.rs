@@ -21,7 +21,7 @@ fn now() -> i64 {
 fn the_config_file_names_the_server() {
     let server = Server::start(&[]);
     let notes = Notes::new();
-    let golock = cronlock(&server).set("HOST", "").set("PORT", "").set("RESET", "yes").args(["pwd"]);
+    let golock = cronlock(&server).unset("HOST").unset("PORT").set("RESET", "yes").args(["pwd"]);
     let wrong = free_port();
     notes.write("conf", format!("CRONLOCK_HOST=127.0.0.1\nCRONLOCK_PORT={wrong}\nCRONLOCK_RECONNECT_ATTEMPTS=0\n"));
     let done = golock.clone().set("CONFIG", notes.path("conf")).run();
@@ -57,7 +57,7 @@ fn after_the_grace_a_second_contender_runs() {
     let job = Job::exits(0);
     let golock = cronlock(&server).set("GRACE", "1").args(job.command());
     golock.run().assert_silent(0);
-    until("the grace is over", || server.keys().is_empty());
+    until("the grace is over", || server.locks().is_empty());
     golock.run().assert_silent(0);
     assert_eq!(job.runs(), 2);
 }
@@ -72,7 +72,7 @@ fn the_grace_counts_from_the_beginning() {
     until("the job has outlasted the grace", || start.elapsed().as_secs() >= 1);
     job.open_gate();
     golock.wait().assert_silent(0);
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_lock_persists_no_longer_than_its_release() {
     let golock = cronlock(&server).set("KEY", "mail").set("RELEASE", "1").set("GRACE", "0");
     let running = golock.clone().args(first.command()).spawn();
     first.wait_running();
-    until("the lock is gone", || server.keys().is_empty());
+    until("the lock is gone", || server.locks().is_empty());
     golock.set("RELEASE", "1000").args(second.command()).run().assert_silent(0);
     first.open_gate();
     running.wait().assert_one_line(0, &["cronlock.mail", "lost"]);
@@ -97,7 +97,7 @@ fn reset_deletes_the_lock_whoever_holds_it() {
     golock.run().assert_silent(0);
     golock.run().assert_silent(200);
     each(&["from the lock", "from nothing"], |_| reset.run().assert_silent(200));
-    assert_eq!((job.runs(), server.keys().len()), (1, 0));
+    assert_eq!((job.runs(), server.locks().len()), (1, 0));
     golock.run().assert_silent(0);
     assert_eq!(job.runs(), 2);
 }
@@ -119,7 +119,7 @@ fn databases_and_prefixes_are_apart() {
     golock.clone().set("DB", "1").run().assert_silent(0);
     golock.clone().set("PREFIX", "mylocks.app1.").run().assert_silent(0);
     golock.clone().set("PREFIX", "mylocks.app2.").run().assert_silent(0);
-    let mut keys = server.keys();
+    let mut keys = server.locks();
     keys.sort();
     assert_eq!(keys, ["0:cronlock.mail", "0:mylocks.app1.mail", "0:mylocks.app2.mail", "1:cronlock.mail"]);
     golock.clone().set("DB", "-1").run().assert_one_line(201, &["CRONLOCK_DB", "-1"]);
@@ -191,7 +191,7 @@ fn the_lock_that_a_crashed_predecessor_left_is_taken_over() {
     assert!((1..=86_400_000).contains(&server.pttl("cronlock.mail")));
     job.open_gate();
     golock.wait().assert_silent(0);
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod completions;
 mod man;
 
 /// The long options that are no settings.
-const OTHERS: [&str; 4] = ["--status", "--print-key", "--help", "--version"];
+const OTHERS: [&str; 6] = ["--status", "--list", "--metrics", "--print-key", "--help", "--version"];
 
 /// The file at this path of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {

@@ -16,8 +16,9 @@ use crate::support::{Golock, Job, Server};
 const PASSWORD: &str = "open sesame";
 
 /// What the examples run, which here only leaves a line in `ran`.
-const JOBS: [&str; 13] = [
+const JOBS: [&str; 14] = [
     "fetch-mail",
+    "archive",
     "backup",
     "database-vacuum",
     "database-analyze",
@@ -41,7 +42,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let stage = Self { dir: TempDir::new().unwrap(), server: Server::start(&["--requirepass", PASSWORD]) };
-        for folder in ["bin", "etc"] {
+        for folder in ["bin", "etc", "metrics"] {
             fs::create_dir(stage.path(folder)).unwrap();
         }
         symlink(binary(), stage.path("bin/golock")).unwrap();
@@ -72,6 +73,7 @@ impl Stage {
     fn adapted(&self, text: &str) -> String {
         let folder = |name: &str| self.path(name).display().to_string();
         let text = text.replace("/usr/local/bin", &folder("bin")).replace("/etc/golock", &folder("etc"));
+        let text = text.replace("/var/lib/prometheus/node-exporter", &folder("metrics"));
         text.replace("redis.example.com", "127.0.0.1").replace("%d/", &format!("{}/", folder("etc")))
     }
 
@@ -160,15 +162,17 @@ fn the_crontab_of_one_host_runs_every_job() {
 #[test]
 fn the_crontab_of_a_fleet_runs_each_job_on_one_host() {
     let stage = Stage::new();
-    assert_eq!(tick(&stage, "crontab.fleet", "1000"), [0; 5]);
+    assert_eq!(tick(&stage, "crontab.fleet", "1000"), [0; 6]);
     let ran = stage.ran();
-    for job in ["warm-cache --all", "rotate-keys", "send-invoices --from=", "backup", "make-reports", "clean-up"] {
+    let jobs =
+        ["warm-cache --all", "rotate-keys", "send-invoices --from=", "archive --day=20", "backup", "make-reports"];
+    for job in jobs.into_iter().chain(["clean-up"]) {
         assert_eq!(ran.iter().filter(|line| line.starts_with(job)).count(), 1, "{job}: {ran:?}");
     }
     let pings = ran.iter().filter(|line| line.starts_with("curl")).count();
     assert_eq!(pings, 2, "{ran:?}");
-    // The second host.
-    assert_eq!(tick(&stage, "crontab.fleet", "1000"), [200; 5]);
+    // The second host, whose cron is not to see an error in that.
+    assert_eq!(tick(&stage, "crontab.fleet", "1000"), [0; 6]);
     assert_eq!(stage.ran(), ran);
 }
 
@@ -178,7 +182,7 @@ fn the_crontabs_of_applications_do_not_meet() {
     assert_eq!(tick(&stage, "crontab.per-application", "1000"), [0; 4]);
     assert_eq!(tick(&stage, "crontab.per-application", "1000"), [200; 4]);
     assert_eq!(stage.ran(), ["clean-up ", "backup ", "clean-up ", "backup "]);
-    let keys = stage.server.keys();
+    let keys = stage.server.locks();
     assert_eq!((keys.len(), keys.iter().filter(|key| key.starts_with("0:shop.")).count()), (4, 2));
 }
 
@@ -232,6 +236,50 @@ fn a_ping_is_sent_also_for_a_command_that_a_signal_ends() {
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code, 143);
     assert!(stage.ran().last().unwrap().ends_with("/143"), "{:?}", stage.ran());
+}
+
+#[test]
+fn a_ping_is_sent_also_for_a_command_that_takes_too_long() {
+    let stage = Stage::new();
+    let job = Job::gated(7);
+    let golock = stage.golock(&[]).args(["--timeout=3", "--kill-after=1h", "with-ping", "https://ping.example.com/x"]);
+    let done = golock.args(job.command()).run();
+    // Shells tell that a signal has ended their child.
+    assert!(done.code == 202 && done.stderr.ends_with("golock: killed with-ping after 3 s\n"), "{done:?}");
+    assert!(stage.ran().last().unwrap().ends_with("/143"), "{:?}", stage.ran());
+}
+
+/// Runs promtool, where it is there.
+#[allow(clippy::print_stderr, reason = "what was not tested is told")]
+fn promtool(args: &[&str], input: Stdio) {
+    match Command::new("promtool").args(args).stdin(input).output() {
+        Err(error) => eprintln!("not verified: promtool: {error}"),
+        Ok(done) => assert_eq!((code(&done), String::from_utf8(done.stderr).unwrap()), (0, String::new())),
+    }
+}
+
+#[test]
+fn metrics_are_brought_to_the_collector() {
+    let stage = Stage::new();
+    assert_eq!(tick(&stage, "crontab.fleet", "0"), [0; 6]);
+    assert_eq!(tick(&stage, "crontab.metrics", "0"), [0]);
+    let file = stage.path("metrics/golock.prom");
+    let text = fs::read_to_string(&file).unwrap();
+    for program in ["warm-cache", "rotate-keys", "send-invoices", "archive", "with-ping", "nightly"] {
+        let code = |line: &&str| line.starts_with("golock_last_exit_code{") && line.contains(program);
+        assert!(text.lines().find(code).is_some_and(|line| line.ends_with(" 0")), "{program}: {text}");
+    }
+    assert!(!stage.path("metrics/golock.tmp").exists());
+    promtool(&["check", "metrics"], fs::File::open(file).unwrap().into());
+    // What the alerts ask for is there.
+    let alerts = example("alerts.yml");
+    let asked: Vec<&str> = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let asked = asked.into_iter().filter(|word| word.starts_with("golock_"));
+    for name in asked {
+        assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/examples/alerts.yml");
+    promtool(&["check", "rules", path.to_str().unwrap()], Stdio::null());
 }
 
 #[test]
@@ -331,5 +379,5 @@ fn the_container_needs_nothing_but_golock() {
     let done = chroot(&[command]);
     assert_eq!(code(&done), 201);
     assert!(String::from_utf8(done.stderr).unwrap().contains("no command given"));
-    assert_eq!(stage.server.keys().len(), 1);
+    assert_eq!(stage.server.locks().len(), 1);
 }

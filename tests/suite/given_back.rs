@@ -1,26 +1,40 @@
-//! A lock that was taken and is given back before the job starts, to a Redis that does not answer any more: golock still
-//! says no more than one line, and nothing where it is to be silent.
+//! A lock that golock has taken, or may have taken, and under which no command runs: it is given back whenever one more
+//! exchange gets through. Where none does, one line says so and how long the lock may stay.
 
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+
+use rustix::process::Signal;
+
+use crate::support::forward::forward;
+use crate::support::gate::{Gate, Withheld};
+use crate::support::job_tools::{Notes, graceless, pristine};
+use crate::support::resp::count_replies;
 use crate::support::scripted::{read_commands, send};
-use crate::support::{Action, Direction, Fault, Golock, Job, Scene, Scripted, Server, each};
+use crate::support::{Action, Direction, Fault, Golock, Job, Scene, Scripted, Server, each, until};
 
 /// The replies to SET and GET.
 const TAKEN: usize = "+OK\r\n$19\r\n1234567890123456789\r\n".len();
 
 fn impatient(golock: &Golock) -> Golock {
-    golock.clone().set("LEASE", "60").set("RECONNECT_ATTEMPTS", "0")
+    golock.clone().set("RECONNECT_ATTEMPTS", "0")
 }
 
 #[test]
-fn a_lease_that_cannot_be_kept_nor_given_back_is_one_line() {
-    each(&[Action::Close, Action::Reset], |&action| {
-        let server = Server::start(&[]);
-        let lost = |at| Fault { direction: Direction::Reply, at, action };
-        let scene = Scene::new(&server, Job::exits(7)).fault(0, lost(TAKEN)).fault(1, lost(0));
-        impatient(&scene.golock()).run().assert_one_line(201, &["cannot keep", &scene.name()]);
-        assert_eq!(scene.proxy.connections(), 2);
-        scene.assert_not_run();
-    });
+fn a_lock_that_cannot_be_kept_nor_given_back_is_one_line() {
+    each(
+        &[("0", Action::Close), ("60", Action::Close), ("0", Action::Reset), ("60", Action::Reset)],
+        |&(lease, action)| {
+            let server = Server::start(&[]);
+            let lost = |at| Fault { direction: Direction::Reply, at, action };
+            let scene = Scene::new(&server, Job::exits(7)).fault(0, lost(TAKEN)).fault(1, lost(0));
+            let stays = format!("; it may stay locked for up to {} s", if lease == "0" { "86400" } else { lease });
+            let done = impatient(&scene.golock()).set("LEASE", lease).run();
+            done.assert_one_line(201, &["cannot keep", &scene.name(), &stays]);
+            assert_eq!(scene.proxy.connections(), 2);
+            scene.assert_not_run();
+        },
+    );
 }
 
 #[test]
@@ -34,6 +48,130 @@ fn a_lock_that_another_got_in_between_is_skipped_silently() {
     });
     let job = Job::exits(7);
     let golock = Golock::new(server.port()).set("KEY", "given").args(job.command());
-    impatient(&golock).run().assert_silent(200);
+    each(&["0", "60"], |lease| impatient(&golock).set("LEASE", lease).run().assert_silent(200));
     assert_eq!(job.runs(), 0);
+}
+
+/// Lets the first exchange of a client reach the server on `port`, whose answer it never gets.
+fn swallow(client: &TcpStream, port: u16) {
+    use std::io::{Read, Write};
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (mut client, mut request, mut reply) = (client, vec![0; 1 << 16], Vec::new());
+    let length = client.read(&mut request).unwrap();
+    server.write_all(&request[..length]).unwrap();
+    while count_replies(&reply) < 2 {
+        let mut chunk = [0; 256];
+        let length = server.read(&mut chunk).unwrap();
+        assert!(length > 0, "the server hung up");
+        reply.extend_from_slice(&chunk[..length]);
+    }
+}
+
+#[test]
+fn a_refusal_does_not_make_golock_forget_that_it_may_have_the_lock() {
+    // A replica with other rules, and a proxy whose server is away.
+    each(&["NOPERM this user has no permissions to run the 'set' command", "ERR Connection timed out"], |&refusal| {
+        let server = Server::start(&[]);
+        let port = server.port();
+        let line = Scripted::start(move |index, client| match index {
+            0 => swallow(client, port),
+            1 => drop((read_commands(client, 2), send(client, format!("-{refusal}\r\n").repeat(2)))),
+            _ => forward(client, port),
+        });
+        let job = Job::exits(7);
+        let golock = graceless(line.port()).set("KEY", "given").set("RECONNECT_ATTEMPTS", "1").args(job.command());
+        golock.run().assert_one_line(201, &["cronlock.given", refusal]);
+        assert_eq!((job.runs(), server.get("cronlock.given"), line.connections()), (0, None, 3));
+    });
+}
+
+#[test]
+fn a_second_signal_does_not_break_off_a_give_back() {
+    each(&[Signal::TERM, Signal::INT, Signal::HUP], |&signal| {
+        let server = Server::start(&[]);
+        let (port, gate) = (server.port(), Arc::new(Gate::default()));
+        let taken = Withheld::start(port, 0);
+        let first = taken.port();
+        let line = Scripted::start({
+            let gate = Arc::clone(&gate);
+            move |index, client| {
+                if index == 0 {
+                    return forward(client, first);
+                }
+                gate.wait();
+                forward(client, port);
+            }
+        });
+        let job = Job::exits(7);
+        let golock = graceless(line.port()).set("KEY", "given").prelude(&pristine()).args(job.command());
+        let running = golock.spawn();
+        taken.wait_answered();
+        running.signal(signal);
+        until("golock gives the lock back", || line.connections() > 1);
+        for again in [signal, Signal::TERM, Signal::HUP] {
+            running.signal(again);
+        }
+        gate.open();
+        running.wait().assert_silent(128 + signal.as_raw());
+        taken.release();
+        assert_eq!((job.runs(), server.get("cronlock.given")), (0, None));
+    });
+}
+
+/// A command that the system refuses to start, although it is there and may be executed.
+fn broken_command() -> Notes {
+    let notes = Notes::new();
+    notes.executable("backup.sh", "#!/no/such/interpreter\n");
+    notes
+}
+
+#[test]
+fn a_command_that_cannot_be_started_gives_the_lock_back_or_says_how_long_it_stays() {
+    let notes = broken_command();
+    each(&[true, false], |&answers| {
+        let server = Server::start(&[]);
+        let port = server.port();
+        // The second connection is the one that gives back.
+        let line = Scripted::start(move |index, client| {
+            if index == 0 || answers {
+                forward(client, port);
+            }
+        });
+        let golock = graceless(line.port()).set("KEY", "given").set("RECONNECT_ATTEMPTS", "1");
+        let done = golock.args([notes.path("backup.sh")]).run();
+        let said = ["golock: backup.sh did not run: cannot start ", "No such file or directory"];
+        let stays = "; cannot release cronlock.given: redis at 127.0.0.1:";
+        if answers {
+            done.assert_one_line(127, &said);
+            assert!(!done.stderr.contains("stay"), "{done:?}");
+            assert_eq!((server.get("cronlock.given"), line.connections()), (None, 2));
+        } else {
+            done.assert_one_line(127, &[said[0], said[1], stays, "; it may stay locked for up to 86400 s"]);
+            assert_eq!(line.connections(), 3);
+        }
+    });
+}
+
+/// What golock has given back because it could not start its command has served for nobody: another host, which was started
+/// at the same time but reaches Redis later, runs it.
+#[test]
+fn a_run_that_could_not_begin_has_not_served_for_another_host() {
+    let server = Server::start(&[]);
+    let (notes, line, job) = (broken_command(), Withheld::start(server.port(), 0), Job::exits(7));
+    let (port, gate) = (server.port(), Arc::new(Gate::default()));
+    let slow = Scripted::start({
+        let gate = Arc::clone(&gate);
+        move |_, client| {
+            gate.wait();
+            forward(client, port);
+        }
+    });
+    let golock = |port: u16| Golock::new(port).set("KEY", "given").set("REDIS_TIMEOUT", "1h");
+    let other = golock(slow.port()).args(job.command()).spawn();
+    until("the other host has been started", || slow.connections() > 0);
+    line.release();
+    golock(line.port()).args([notes.path("backup.sh")]).run().assert_one_line(127, &["backup.sh did not run"]);
+    gate.open();
+    other.wait().assert_silent(7);
+    assert_eq!(job.runs(), 1);
 }

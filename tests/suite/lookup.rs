@@ -8,7 +8,7 @@ use crate::support::{Golock, until};
 
 /// A prelude that gives golock a network of its own, with a name server that is deaf: a socket that golock inherits and
 /// does not read. No other process of this network could be in its way, or be left behind.
-fn deaf_name_server(notes: &Notes) -> String {
+pub(crate) fn deaf_name_server(notes: &Notes) -> String {
     notes.write("resolv.conf", "nameserver 127.0.0.1\n");
     let user = if geteuid().is_root() { "" } else { "--map-root-user" };
     let listen = r#"$^F = 99; $up = pack("a16s", "lo", 0x41); socket(S, 2, 2, 0); ioctl(S, 0x8914, $up) or die "lo: $!";
@@ -29,7 +29,7 @@ fn golock(notes: &Notes, name: &str) -> Golock {
 fn a_look_up_ends_with_the_time_of_its_exchange() {
     const NAME: &str = "never-answered.example";
     let done = golock(&Notes::new(), NAME).set("REDIS_TIMEOUT", "1").run();
-    done.assert_one_line(201, &[NAME, "looking up the name took too long"]);
+    done.assert_one_line(201, &[NAME, "name lookup timed out"]);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn a_lock_that_vanished_is_not_made_again() {
     each(&["0", "40"], |grace| {
         lose(&server, ("GRACE", grace), |name| server.query(&["DEL", name]));
     });
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use crate::support::{Action, Direction, Fault, Job, Scene, Server, until};
 
+/// The length of the replies to SET and GET.
+const TAKEN: usize = "+OK\r\n$19\r\n1234567890123456789\r\n".len();
+
 #[test]
 fn every_reconnect_may_fail_but_the_last() {
     let server = Server::start(&[]);
-    let lost = Fault { direction: Direction::Reply, at: 0, action: Action::Reset };
+    let lost = |at| Fault { direction: Direction::Reply, at, action: Action::Reset };
     let mut scene = Scene::new(&server, Job::exits(7));
-    for index in [0, 1, 2, 4, 5, 6] {
-        scene = scene.fault(index, lost);
+    // Acquired on the fourth connection, confirmed on the third after that, released on the fourth after that.
+    for (index, at) in [(0, 0), (1, 0), (2, 0), (3, TAKEN), (4, 0), (5, 0), (7, 0), (8, 0), (9, 0)] {
+        scene = scene.fault(index, lost(at));
     }
     scene.golock().set("RECONNECT_ATTEMPTS", "3").run().assert_silent(7);
-    assert_eq!(scene.proxy.connections(), 8);
+    assert_eq!(scene.proxy.connections(), 11);
     scene.assert_released();
 }
 

@@ -28,6 +28,8 @@ mod job_control;
 #[cfg(target_os = "linux")]
 mod kill_after;
 #[cfg(target_os = "linux")]
+mod late_answers;
+#[cfg(target_os = "linux")]
 mod lease;
 #[cfg(target_os = "linux")]
 mod lease_lost;
@@ -47,7 +49,9 @@ mod outage;
 #[cfg(target_os = "linux")]
 mod overlap;
 mod passing;
+mod passing_refusals;
 mod passwords;
+mod proxies;
 #[cfg(target_os = "linux")]
 mod pipelines;
 #[cfg(target_os = "linux")]
@@ -56,10 +60,17 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
 mod replies;
+#[cfg(target_os = "linux")]
+mod rotated;
+#[cfg(target_os = "linux")]
+mod route;
 mod secrets;
 mod settings;
 mod shown;
 mod signals;
+mod slips;
+mod sources;
+mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
@@ -70,3 +81,4 @@ mod users;
 #[cfg(target_os = "linux")]
 mod waiting;
 mod wire;
+mod words;

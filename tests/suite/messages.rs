@@ -2,18 +2,27 @@
 
 use crate::support::job_tools::{Notes, SETTINGS, WHILE_NOTED, graceless, option};
 use crate::support::redis::free_port;
-use crate::support::{Done, Golock, Job, Server, each};
+use crate::support::{Done, Golock, Job, Server, each, until};
 
-/// Asserts that `lines` hold these parts, each in a line behind that of the part before.
+/// Asserts that the story of `lock` holds these parts, each in a line behind that of the part before. Every line has the
+/// lock's name and the time since the first, which is a time of day.
 #[track_caller]
-fn assert_told(done: &Done, parts: &[&str]) {
+fn assert_told(done: &Done, lock: &str, parts: &[&str]) {
     let mut lines = done.stderr.lines();
     for part in parts {
         assert!(lines.any(|line| line.contains(part)), "{part:?} is missing or out of order in {}", done.stderr);
     }
+    let start = format!("golock: {lock}: ");
     for line in done.stderr.lines() {
-        assert!(line.starts_with("golock: "), "{line}");
+        let rest = line.strip_prefix(&start).unwrap_or_else(|| panic!("{line}"));
+        let (time, words) = rest.split_once(": ").unwrap();
+        let seconds = time.strip_suffix('s').and_then(|time| time.split_once('.'));
+        let digits = seconds.map(|(seconds, fraction)| (seconds.parse::<u64>().is_ok(), fraction.len()));
+        assert!(digits == Some((true, 3)) && !words.is_empty(), "{line}");
     }
+    let first = done.stderr.lines().next().unwrap();
+    let (_, day) = first.split_once("s: it is ").unwrap_or_else(|| panic!("{first}"));
+    assert!(day.len() == "2026-11-26T06:02:11Z".len() && day.starts_with("20") && day.ends_with('Z'), "{day}");
     assert!(done.stderr.lines().count() <= 12, "{}", done.stderr);
 }
 
@@ -21,26 +30,88 @@ fn assert_told(done: &Done, parts: &[&str]) {
 fn verbose_tells_the_story_of_a_run() {
     let server = Server::start(&[]);
     let address = format!("127.0.0.1:{}", server.port());
-    let golock = Golock::new(server.port()).set("VERBOSE", "yes").set("KEY", "story");
+    let golock = Golock::new(server.port()).set("VERBOSE", "yes").set("KEY", "story").set("GRACE", "1h");
     let done = golock.clone().args(["sh", "-c", "exit 7"]).run();
     assert_eq!((done.code, &*done.stdout), (7, ""));
-    assert_told(&done, &["cronlock.story", &address, "got the lock", "/sh", "code 7", &address, "grace"]);
-    // All but the first line have a time.
-    assert!(done.stderr.lines().skip(1).all(|line| line.split(' ').nth(1).unwrap().ends_with('s')), "{}", done.stderr);
+    let parts = ["it is 2", &address, "got the lock", "/sh as process ", &address, "code 7", "of grace left"];
+    assert_told(&done, "cronlock.story", &parts);
+    // Until when and by whom it is held.
+    let token = server.get("cronlock.story").unwrap();
     let done = golock.args(["sh", "-c", "exit 7"]).run();
     assert_eq!((done.code, &*done.stdout), (200, ""));
-    assert_told(&done, &["cronlock.story", &address, "held by another"]);
+    let held = ["held for the grace of the run on ", " that ended 20", "Z, free in ", " at the latest, token ", &token];
+    assert_told(&done, "cronlock.story", &[&address, held[0]]);
+    let told = done.stderr.lines().last().unwrap();
+    assert!(held.iter().all(|part| told.contains(part)), "{told}");
+}
+
+#[test]
+fn verbose_tells_who_has_held_the_lock_since_when() {
+    let server = Server::start(&[]);
+    let (holder, job) = (graceless(server.port()).set("KEY", "held"), Job::gated(7));
+    let running = holder.clone().args(job.command()).spawn();
+    job.wait_running();
+    let token = server.get("cronlock.held").unwrap();
+    let done = holder.clone().args(["-v", "true"]).run();
+    assert_eq!(done.code, 200);
+    let process = format!(", process {}, since 20", running.pid());
+    let told = done.stderr.lines().last().unwrap();
+    for part in [": held by ", &process, " s), free in ", &format!(" at the latest, token {token}")] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    job.open_gate();
+    running.wait().assert_silent(7);
+}
+
+#[test]
+fn verbose_tells_of_a_wait_once_and_of_each_change() {
+    let server = Server::start(&[]);
+    server.set("cronlock.waited", "1999999999123456789");
+    let notes = Notes::new();
+    let golock = graceless(server.port()).set("KEY", "waited").set("WAIT", "1h").set("VERBOSE", "yes");
+    let running = golock.prelude(&notes.stderr_into("story")).args(["true"]).spawn();
+    let asked = || server.command_count("set");
+    let wait_for = |more: u64| {
+        let before = asked();
+        until("it has asked again and again", || asked() > before + more);
+    };
+    wait_for(3);
+    server.set("cronlock.waited", "1888888888123456789");
+    wait_for(3);
+    server.query::<()>(&["DEL", "cronlock.waited"]);
+    running.wait().assert_silent(0);
+    let story = notes.read("story");
+    let held: Vec<_> = story.lines().filter(|line| line.contains(": held by another")).collect();
+    let tokens = ["1999999999123456789", "1888888888123456789"];
+    assert!(
+        matches!(held[..], [first, second] if first.ends_with(tokens[0]) && second.ends_with(tokens[1])),
+        "{story}"
+    );
 }
 
 #[test]
 fn verbose_tells_of_every_try() {
     let port = free_port();
-    let golock = Golock::new(port).set("RECONNECT_ATTEMPTS", "2").set("RECONNECT_BACKOFF", "0").args(["-v", "true"]);
-    let done = golock.run();
+    let golock = Golock::new(port).set("RECONNECT_ATTEMPTS", "2").set("RECONNECT_BACKOFF", "0");
+    let done = golock.args(["-v", "--key", "tried", "true"]).run();
     assert_eq!(done.code, 201);
     let address = format!("127.0.0.1:{port}");
-    assert_told(&done, &["Acquiring", "trying again", "trying again", &address]);
-    assert!(done.stderr.lines().last().unwrap().contains("3 tries"), "{}", done.stderr);
+    let failed = format!("true did not run: cannot take the lock cronlock.tried: redis at {address}: ");
+    assert_told(&done, "cronlock.tried", &["trying again in 0 s", "trying again in 0 s", &failed]);
+    assert!(done.stderr.lines().last().unwrap().contains(" (3 tries in "), "{}", done.stderr);
+}
+
+#[test]
+fn verbose_tells_that_eval_is_refused_and_that_nothing_is_recorded() {
+    let server = Server::start(&["--user", "plain", "on", ">secret", "~*", "+@all", "-eval"]);
+    server.query::<()>(&["ACL", "SETUSER", "untimed", "on", ">secret", "~*", "+@all", "-time"]);
+    let cases = [("plain", "redis refuses EVAL: NOPERM"), ("untimed", "nothing is recorded of this run: ")];
+    each(&cases, |&(user, words)| {
+        let golock = graceless(server.port()).set("USER", user).set("AUTH", "secret").set("KEY", user).args(["true"]);
+        golock.run().assert_silent(0);
+        let done = golock.set("VERBOSE", "yes").run();
+        assert_eq!((done.code, done.stderr.matches(words).count()), (0, 1), "{done:?}");
+    });
 }
 
 #[test]
@@ -58,7 +129,7 @@ fn a_value_that_is_no_lock_is_explained_on_request() {
     golock.clone().args(["true"]).run().assert_silent(200);
     let done = golock.args(["-v", "true"]).run();
     assert_eq!(done.code, 200);
-    assert_told(&done, &["no\\nlock"]);
+    assert_told(&done, "cronlock.odd", &["the key is not a lock, its value is no\\nlock"]);
     assert!(done.stderr.contains("--reset"), "{}", done.stderr);
 }
 
@@ -93,7 +164,7 @@ fn a_run_does_not_depend_on_being_heard() {
         let golock = graceless(server.port()).set("KEY", prelude).set("TIMEOUT", "1").prelude(prelude);
         assert_eq!(golock.args(["sleep", "1000"]).run().code, 202);
     });
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -153,12 +224,16 @@ fn status_sees_a_running_golock_and_runs_nothing() {
     notes.wait_for("up", |_| notes.path("up").exists());
     let done = status.run();
     assert_eq!((done.code, &*done.stderr), (200, ""));
-    let left = done.stdout.strip_prefix("cronlock.mail held ttl=").and_then(|line| line.strip_suffix(" by=golock\n"));
-    assert!((1..=86400).contains(&left.unwrap().parse().unwrap()), "{done:?}");
+    let line = done.stdout.strip_prefix("cronlock.mail running ttl=").unwrap_or_else(|| panic!("{done:?}"));
+    let (left, rest) = line.split_once(' ').unwrap();
+    assert!((1..=86400).contains(&left.parse().unwrap()), "{done:?}");
+    let holder = format!(" pid={} program=sh start=20", running.pid());
+    assert!(rest.starts_with("host=") && rest.contains(&holder) && !rest.contains(" end="), "{done:?}");
     notes.write("open", "");
     running.wait().assert_silent(0);
     let done = status.run();
-    assert_eq!((done.code, &*done.stdout), (0, "cronlock.mail free\n"));
+    assert!(done.code == 0 && done.stdout.starts_with("cronlock.mail free host="), "{done:?}");
+    assert!(done.stdout.contains(" end=20") && done.stdout.contains(" result=0 ok=20"), "{done:?}");
     assert_eq!(idle.runs(), 0);
 }
 

@@ -1,6 +1,6 @@
 //! Settings that make no sense: one line says so, Redis is not asked, and nothing runs.
 
-use crate::support::job_tools::{Layers, Notes, Source, graceless, option};
+use crate::support::job_tools::{Notes, graceless, option};
 use crate::support::{Golock, Job, Scripted, Server, each};
 
 /// A job that must not run, and a server that must not be asked.
@@ -58,15 +58,6 @@ fn settings_that_contradict_each_other_are_named() {
 }
 
 #[test]
-fn settings_contradict_each_other_wherever_they_are_given() {
-    let nothing = Nothing::new();
-    let layers = Layers::new().given(Source::Environment, "AUTH", "word").given(Source::File, "AUTH_FILE", "/nowhere");
-    nothing.comes_of(layers.golock(), &["CRONLOCK_AUTH ", "CRONLOCK_AUTH_FILE"]);
-    let layers = Layers::new().given(Source::Option, "URL", "redis://host").given(Source::File, "HOST", "host");
-    nothing.comes_of(layers.golock(), &["CRONLOCK_URL", "CRONLOCK_HOST"]);
-}
-
-#[test]
 fn a_local_lock_has_no_use_for_redis_nor_for_a_lease() {
     const USELESS: [(&str, &str); 4] = [("URL", "redis://host"), ("AUTH", "word"), ("DB", "0"), ("TLS", "yes")];
     each(&USELESS, |(name, value)| {
@@ -82,7 +73,7 @@ fn a_local_lock_has_no_use_for_redis_nor_for_a_lease() {
 
 #[test]
 fn values_without_a_meaning_are_refused() {
-    const VALUES: [(&str, &str); 14] = [
+    const VALUES: [(&str, &str); 16] = [
         ("PORT", "0"),
         ("PORT", " 6379"),
         ("DB", "0x1"),
@@ -96,7 +87,9 @@ fn values_without_a_meaning_are_refused() {
         ("VERBOSE", "yess"),
         ("KEY_FORMAT", "CRONLOCK"),
         ("LEASE", "2"),
-        ("WAIT", "1m30s"),
+        ("WAIT", "30s1m"),
+        ("RECORD", "1m30"),
+        ("MAX_AGE", "11575d"),
     ];
     each(&VALUES, |(name, value)| {
         let nothing = Nothing::new();
@@ -194,20 +187,8 @@ fn a_config_file_as_cronlocks_users_have_it_is_understood() {
         server.port()
     );
     notes.write("conf", text.replace("''s", ""));
-    let golock = Golock::new(0).set("HOST", "").set("PORT", "").set("CONFIG", notes.path("conf")).set("KEY", ".key");
+    let golock = Golock::new(0).unset("HOST").unset("PORT").set("CONFIG", notes.path("conf")).set("KEY", ".key");
     golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
-    assert_eq!(server.keys(), ["0:my company.key"]);
+    assert_eq!(server.locks(), ["0:my company.key"]);
     assert!((1..=50_000).contains(&server.pttl("my company.key")));
-}
-
-#[test]
-fn a_variable_that_is_no_setting_is_ignored_with_a_word_on_request() {
-    let server = Server::start(&[]);
-    let layers = Layers::new().given(Source::Environment, "GRACEE", "1").given(Source::File, "NTPDATE", "yes");
-    let golock = layers.golock().set("HOST", "127.0.0.1").set("PORT", server.port().to_string()).set("GRACE", "0");
-    golock.clone().args(["true"]).run().assert_silent(0);
-    let done = golock.args(["--verbose", "true"]).run();
-    for name in ["CRONLOCK_GRACEE", "CRONLOCK_NTPDATE"] {
-        assert_eq!(done.stderr.lines().filter(|line| line.contains(name)).count(), 1, "{name}: {done:?}");
-    }
 }

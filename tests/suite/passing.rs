@@ -81,9 +81,9 @@ fn the_job_starts_where_golock_was_started() {
 }
 
 #[test]
-fn the_environment_is_golocks_own_and_two_variables() {
+fn the_environment_is_golocks_own_and_three_variables() {
     let server = Server::start(&[]);
-    let settings = [("CRONLOCK_GRACE", "0"), ("CRONLOCK_KEY", "key"), ("CRONLOCK_UNKNOWN", "")];
+    let settings = [("CRONLOCK_GRACE", "0"), ("CRONLOCK_KEY", "key"), ("CRONLOCK_PREFIX", "")];
     let others = [("GOLOCK_TEST", "a\n b=\u{e9}"), ("LC_ALL", "C")];
     let mut golock = graceless(server.port()).args(["env", "-0"]);
     for (name, value) in settings.into_iter().chain(others) {
@@ -101,11 +101,26 @@ fn the_environment_is_golocks_own_and_two_variables() {
         .collect();
     assert_eq!(seen.iter().copied().filter(|name| !ours(name)).map(String::from).collect::<BTreeSet<_>>(), inherited);
     let added: Vec<_> = seen.iter().filter(|name| name.starts_with("GOLOCK_") && !name.contains("TEST")).collect();
+    let digits = |text: &str, name: &str| text.strip_prefix(name).map(|digits| digits.parse::<u64>().is_ok());
     assert!(
-        matches!(added[..], [key, token] if *key == "GOLOCK_KEY=cronlock.key"
-        && token.strip_prefix("GOLOCK_TOKEN=").is_some_and(|token| token.len() == 19)),
+        matches!(added[..], [fence, key, token] if *key == "GOLOCK_KEY=cronlock.key"
+        && digits(fence, "GOLOCK_FENCE=") == Some(true)
+        && token.len() == "GOLOCK_TOKEN=".len() + 19 && digits(token, "GOLOCK_TOKEN=") == Some(true)),
         "{added:?}"
     );
+}
+
+#[test]
+fn without_a_record_there_is_no_fence_in_the_environment() {
+    let server = Server::start(&["--user", "plain", "on", ">secret", "~*", "+@all", "-eval"]);
+    let login = [("USER", "plain"), ("AUTH", "secret")];
+    each(&[&[("RECORD", "0")][..], &login], |settings| {
+        // A golock around it has a fence of its own, which is none of this job's.
+        let golock = graceless(server.port()).set("KEY", settings[0].0).env("GOLOCK_FENCE", "1").args(["env"]);
+        let done = settings.iter().fold(golock, |golock, (name, value)| golock.set(name, value)).run();
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(!done.stdout.contains("GOLOCK_FENCE"), "{done:?}");
+    });
 }
 
 #[test]

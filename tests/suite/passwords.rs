@@ -101,6 +101,43 @@ fn a_password_that_is_repeated_in_part_or_altered_is_not_quoted() {
     });
 }
 
+/// The record of a run, with this in the place of its host and its program.
+fn record(word: &str) -> String {
+    format!("fence=7 host={word} pid=1 program={word} start=1000 end= result= ok= failed=0 first=1000 last=1@{word}")
+}
+
+#[test]
+fn a_value_that_holds_the_password_is_not_shown() {
+    // As the value of the lock, in the record that is read with it, and in the answer to EVAL.
+    let told = |password: &str| {
+        let (value, line) = (format!("my {password} pw"), record(password));
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let status = bulk(&format!("-1 5000 {} {value}{line}", value.len()));
+        (format!("$-1\r\n{}", bulk(&value)), bulk(&line), status)
+    };
+    each(&[PASSWORD, "sesame"], |password| {
+        let (held, line, status) = told(password);
+        let server = Scripted::start(move |_, stream| {
+            read_commands(stream, 1);
+            send(stream, "+OK\r\n");
+            while let Some(first) = read_commands(stream, 1).first() {
+                let reply = match &*first[0] {
+                    "SET" if first.contains(&"NX".to_owned()) => [&*held, &*line].concat(),
+                    _ => status.clone(),
+                };
+                send(stream, reply);
+            }
+        });
+        for layers in ways(server.port(), password) {
+            for (words, code) in [(&["--max-age=1", "true"][..], 203), (&["--key=k", "--status"], 200)] {
+                let done = layers.golock().args(words).run();
+                assert_eq!(done.code, code, "{done:?}");
+                assert_untold(&done, password);
+            }
+        }
+    });
+}
+
 #[test]
 fn mistakes_around_the_password_do_not_tell_it() {
     let mistakes: [&[(&str, &str)]; 4] = [

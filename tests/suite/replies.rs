@@ -35,7 +35,8 @@ fn bulk(value: &str) -> String {
     format!("${}\r\n{value}\r\n", value.len())
 }
 
-/// A Redis that answers SET with `set` and GET with `get`, given golock's token, and is content with all else.
+/// A Redis that answers SET with `set` and GET with `get`, given golock's token, confirms whatever it is asked to, and
+/// releases on a further connection.
 fn answers(set: &'static str, get: impl Fn(&str) -> String + Send + Sync + 'static) -> Scripted {
     Scripted::start(move |_, stream| {
         let token = RefCell::new(String::new());
@@ -45,7 +46,8 @@ fn answers(set: &'static str, get: impl Fn(&str) -> String + Send + Sync + 'stat
                 set.into()
             }
             "GET" => get(&token.borrow()),
-            _ => ":1\r\n".into(),
+            _ if token.borrow().is_empty() => ":1\r\n".into(),
+            _ => bulk(&token.borrow()),
         });
     })
 }
@@ -106,6 +108,12 @@ fn a_redis_in_passing_trouble_is_tried_again() {
         "BUSY Redis is busy running a script.",
         "READONLY You can't write against a read only replica.",
         "ERR max number of clients reached",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Redis is configured to save RDB snapshots",
+        "ERR Connection refused",
+        "ERR Connection timed out",
+        "upstream failure",
+        "ERR",
     ];
     each(&troubles, |&trouble| {
         let job = Job::exits(7);
@@ -116,15 +124,17 @@ fn a_redis_in_passing_trouble_is_tried_again() {
 }
 
 #[test]
-fn any_other_refusal_ends_it_at_once() {
+fn a_refusal_that_is_known_to_last_ends_it_at_once() {
     let refusals = [
         "NOAUTH Authentication required.",
+        "WRONGPASS invalid username-password pair or user is disabled.",
         "NOPERM this user has no permissions to run the 'set' command",
         "WRONGTYPE Operation against a key holding the wrong kind of value",
-        "OOM command not allowed when used memory > 'maxmemory'.",
-        "MISCONF Redis is configured to save RDB snapshots",
         "ERR unknown command 'SET'",
-        "ERR",
+        "ERR DB index is out of range",
+        "ERR wrong number of arguments for 'set' command",
+        "ERR Protocol error: invalid bulk length",
+        "ERR invalid password",
     ];
     each(&refusals, |&refusal| {
         let job = Job::exits(7);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::job_tools::{Layers, Source, WHILE_NOTED};
 use crate::support::proxy::Record;
-use crate::support::{Golock, Proxy, Scripted, Server, each};
+use crate::support::{Proxy, Scripted, Server, each};
 
 use Source::{Environment, File, Option};
 
@@ -14,7 +14,7 @@ const SOURCES: [Source; 3] = [Option, Environment, File];
 const PAIRS: [(Source, Source); 3] = [(Option, Environment), (Option, File), (Environment, File)];
 
 /// Settings whose values can be wrong: the name, a value that is accepted and changes nothing, and a wrong value.
-const CHECKED: [(&str, &str, &str); 20] = [
+const CHECKED: [(&str, &str, &str); 22] = [
     ("PORT", "1", "65536"),
     ("DB", "0", "-1"),
     ("URL", "redis://host", "http://host"),
@@ -34,6 +34,8 @@ const CHECKED: [(&str, &str, &str); 20] = [
     ("LEASE", "0", "x"),
     ("WAIT", "0", "+1"),
     ("SKIP_EXIT", "0", "256"),
+    ("RECORD", "0", "-1"),
+    ("MAX_AGE", "0", "26 h"),
     ("LOCAL", "no", "local"),
 ];
 
@@ -63,14 +65,48 @@ fn the_stronger_source_counts() {
 
 #[test]
 fn an_empty_value_is_none() {
-    each(&CHECKED, |&(name, right, wrong)| {
+    each(&CHECKED, |&(name, ..)| {
+        for source in SOURCES {
+            let layers = Layers::new().given(source, name, "");
+            assert_eq!(layers.golock().args(["--print-key", "true"]).run().code, 0, "{source:?}");
+        }
+    });
+}
+
+#[test]
+fn an_empty_value_unsets_what_a_weaker_source_says() {
+    each(&CHECKED, |&(name, _, wrong)| {
         for (stronger, weaker) in PAIRS {
             let layers = Layers::new().given(weaker, name, wrong).given(stronger, name, "");
-            let golock = layers.golock().args(["--print-key", "true"]);
-            golock.run().assert_one_line(201, &[&layers.place(weaker, name, 1)]);
-            let layers = Layers::new().given(weaker, name, right).given(stronger, name, "");
-            assert_eq!(layers.golock().args(["--print-key", "true"]).run().code, 0);
+            assert_eq!(layers.golock().args(["--print-key", "true"]).run().code, 0, "{stronger:?} over {weaker:?}");
         }
+    });
+    each(&PAIRS, |&(stronger, weaker)| {
+        let unset = |name: &str, value: &str| Layers::new().given(weaker, name, value).given(stronger, name, "");
+        let printed = |layers: &Layers| layers.golock().args(["--print-key", "--", "true"]).run().stdout;
+        assert_eq!(printed(&unset("KEY", "weaker")), "cronlock.74d9a83219cabaab06a69fd318873f33\n");
+        assert_eq!(printed(&unset("PREFIX", "weaker").given(weaker, "KEY", "key")), "cronlock.key\n");
+        // Back at the default places, of which the port is nobody's here.
+        let layers = unset("HOST", "redis.invalid").given(weaker, "PORT", "1");
+        assert!(server_named(&layers).contains("redis at localhost:1:"));
+        let layers =
+            unset("URL", "redis://redis.invalid").given(weaker, "PORT", "1").given(weaker, "HOST", "127.0.0.2");
+        assert!(server_named(&layers).contains("redis at 127.0.0.2:1:"));
+        // Without a password there is nothing to log in with, so that a user makes no sense.
+        let layers = unset("AUTH_FILE", "/nowhere").given(weaker, "HOST", "127.0.0.1").given(weaker, "PORT", "1");
+        assert!(server_named(&layers).contains("redis at 127.0.0.1:1:"));
+        let layers = unset("AUTH", "secret").given(weaker, "USER", "user");
+        let place = layers.place(weaker, "USER", 2);
+        layers.golock().args(["true"]).run().assert_one_line(201, &[&place, "needs CRONLOCK_AUTH"]);
+    });
+}
+
+#[test]
+fn an_empty_value_beside_a_url_is_none() {
+    each(&SOURCES, |&source| {
+        let layers = Layers::new().given(source, "HOST", "").given(source, "PORT", "").given(source, "AUTH", "");
+        let layers = layers.given(source, "URL", "redis://:secret@127.0.0.2:1");
+        assert!(server_named(&layers).contains("redis at 127.0.0.2:1:"), "{}", server_named(&layers));
     });
 }
 
@@ -229,12 +265,21 @@ fn what_is_set_anywhere_takes_effect() {
 }
 
 #[test]
-fn an_unknown_setting_is_ignored_and_told_only_to_who_asks() {
+fn what_predecessors_know_and_golock_does_not_need_is_ignored_and_told_only_to_who_asks() {
     let server = Server::start(&[]);
-    let golock = Golock::new(server.port()).set("GRACE", "0").set("GRACES", "7\x1b[2J").args(["true"]);
-    golock.run().assert_silent(0);
-    let done = golock.set("VERBOSE", "yes").run();
-    let told = done.stderr.lines().filter(|line| line.contains("CRONLOCK_GRACES"));
-    assert_eq!((done.code, told.count()), (0, 1), "{done:?}");
-    assert!(!done.stderr.contains('\x1b'), "{done:?}");
+    // Of cronlock, and of its forks.
+    let names = [("NTPDATE", "yes"), ("SENTINEL_HOST", "h\x1b[2J"), ("SENTINEL_MASTER", "m"), ("USE_SENTINEL", "no")];
+    each(&[Environment, File], |&source| {
+        let layers = names.iter().fold(Layers::new(), |layers, (name, value)| layers.given(source, name, value));
+        let golock = layers.golock().set("HOST", "127.0.0.1").set("PORT", server.port().to_string());
+        let golock = golock.set("GRACE", "0").set("KEY", format!("{source:?}")).args(["true"]);
+        golock.run().assert_silent(0);
+        let done = golock.set("VERBOSE", "yes").run();
+        assert_eq!(done.code, 0, "{done:?}");
+        for (line, (name, _)) in (1..).zip(names) {
+            let note = format!(": {}: not needed, ignored", layers.place(source, name, line));
+            assert_eq!(done.stderr.lines().filter(|line| line.ends_with(&note)).count(), 1, "{note}: {done:?}");
+        }
+        assert!(!done.stderr.contains('\x1b'), "{done:?}");
+    });
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::support::forward::forward;
 use crate::support::scripted::{read_commands, send};
-use crate::support::{Golock, Job, Proxy, Scene, Scripted, Server, each, until};
+use crate::support::{Golock, Job, Proxy, Record, Scene, Scripted, Server, each, until};
 
 const TROUBLES: &[&str] = &[
     "ASK 3999 127.0.0.1:1",
@@ -21,6 +21,25 @@ const TROUBLES: &[&str] = &[
     "NOREPLICAS Not enough good replicas to write.",
     "ERR max number of clients reached",
     "ERR max number of clients + cluster connections reached",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may \
+     modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+     snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+    // Of proxies: twemproxy, envoy.
+    "ERR Connection refused",
+    "ERR Connection timed out",
+    "ERR No such file or directory",
+    "upstream failure",
+    "no healthy upstream",
+];
+
+/// Those that last, of a Redis that is asked for something new: who has a lock to give up tries again all the same.
+const LASTING: &[&str] = &[
+    "NOAUTH Authentication required.",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "ERR invalid password",
+    "ERR syntax error",
+    "ERR wrong number of arguments for 'eval' command",
 ];
 
 /// What a script says of them: Redis 7, and Redis up to 6.
@@ -70,7 +89,7 @@ fn trouble_before_the_job_costs_no_run() {
 #[test]
 fn trouble_at_the_release_leaves_no_lock() {
     let server = Server::start(&[]);
-    each(&twice(TROUBLES.iter().chain(SCRIPT_TROUBLES)), |&(words, times)| {
+    each(&twice(TROUBLES.iter().chain(SCRIPT_TROUBLES).chain(LASTING)), |&(words, times)| {
         let scene = Scene::new(&server, Job::exits(7));
         let troubled = troubled(server.port(), words, 1, times);
         by_way_of(&scene, troubled.port()).run().assert_silent(7);
@@ -101,7 +120,10 @@ fn trouble_that_outlasts_the_budget_at_the_release_is_told_with_the_code_of_the_
     each(TROUBLES, |words| {
         let scene = Scene::new(&server, Job::exits(7));
         let troubled = troubled(server.port(), words, 1, usize::MAX - 1);
-        by_way_of(&scene, troubled.port()).run().assert_one_line(7, &[&scene.name(), words]);
+        // What is long in it is cut.
+        let start = &words[..words.len().min(100)];
+        let done = by_way_of(&scene, troubled.port()).run();
+        done.assert_one_line(7, &[&scene.name(), start, "; it may stay locked for up to 86400 s"]);
         assert_eq!((scene.job.runs(), troubled.connections()), (1, 4));
         assert!(server.pttl(&scene.name()) > 0);
     });
@@ -166,6 +188,50 @@ fn a_redirection_can_name_a_host_in_any_way() {
         by_way_of(&scene, first.port()).run().assert_silent(7);
         scene.assert_released();
         assert_eq!(scene.proxy.connections(), 2);
+    });
+}
+
+#[test]
+fn a_redirection_to_what_cannot_be_a_host_is_not_followed() {
+    // What would end a name early, be another argument, or reach the terminal.
+    each(&["a\0b\0c:5", "a\u{1b}[2J:5", "a\tb:5", "\u{7f}:5", "\u{9b}31m:5"], |place| {
+        let server = elsewhere((*place).into());
+        let job = Job::exits(7);
+        let golock =
+            Golock::new(server.port()).set("KEY", "nowhere").set("RECONNECT_ATTEMPTS", "0").args(job.command());
+        golock.run().assert_one_line(201, &["cronlock.nowhere", "MOVED 3999 "]);
+        assert_eq!((job.runs(), server.connections()), (0, 1));
+    });
+}
+
+#[test]
+fn a_step_that_is_not_repeated_begins_again_with_a_look_at_another_node() {
+    // Where EVAL is refused, it is GET and then DEL, or SET with what is left of the grace.
+    each(&["0", "1000"], |&grace| {
+        let server = Arc::new(Server::start(&[]));
+        server.query::<()>(&["ACL", "SETUSER", "default", "-eval"]);
+        let scene = Scene::new(&server, Job::exits(7));
+        let node = Proxy::start(server.port());
+        let moved = format!("MOVED 3999 127.0.0.1:{}", node.port());
+        let first = Scripted::start({
+            let (server, name) = (Arc::clone(&server), scene.name());
+            move |index, client| {
+                if index == 0 {
+                    return forward(client, server.port());
+                }
+                // The slot moves between the two.
+                assert_eq!(read_commands(client, 1), [["GET", &name]]);
+                let token = server.get(&name).unwrap();
+                send(client, format!("${}\r\n{token}\r\n", token.len()));
+                refuse(client, &moved);
+            }
+        });
+        scene.golock().set("PORT", first.port().to_string()).set("GRACE", grace).run().assert_silent(7);
+        scene.assert_released_within(grace.parse().unwrap());
+        until("golock's connections end", || node.open() == 0);
+        let commands = node.records().iter().flat_map(Record::commands).collect::<Vec<_>>();
+        let words: Vec<_> = commands.iter().map(|words| &*words[0]).collect();
+        assert_eq!(words, ["GET", if grace == "0" { "DEL" } else { "SET" }]);
     });
 }
 

@@ -34,7 +34,7 @@ fn the_lock_is_taken_when_it_is_released() {
         notes.pid("pid");
         notes.write("open", "");
         second.wait().assert_silent(7);
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 
@@ -43,7 +43,7 @@ fn a_lock_that_expires_is_taken_too() {
     let server = Server::start(&[]);
     server.query::<()>(&["SET", NAME, SUCCESSOR, "PX", "1500"]);
     waiting(&server, EVER).args(["sh", "-c", "exit 7"]).run().assert_silent(7);
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_predecessors_lock_is_taken_over_as_soon_as_its_time_has_passed() {
         let server = Server::start(&[]);
         server.set(NAME, value);
         waiting(&server, EVER).set("LEASE", "60").args(["sh", "-c", "exit 7"]).run().assert_silent(7);
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 

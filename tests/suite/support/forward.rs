@@ -53,7 +53,8 @@ pub(crate) fn forward(client: &TcpStream, port: u16) {
     });
 }
 
-fn carry(mut from: &TcpStream, to: &TcpStream) {
+/// Passes bytes on until one side ends, and then ends both.
+pub(crate) fn carry(mut from: &TcpStream, to: &TcpStream) {
     let mut chunk = [0; 4096];
     while let Ok(count) = from.read(&mut chunk) {
         if count == 0 || !send(to, &chunk[..count]) {

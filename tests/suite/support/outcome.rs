@@ -14,7 +14,7 @@ const RELEASE_END: i64 = 86_400_000;
 
 /// All that a run may come to, in its exit code, its words, the runs of its job, the lock that it leaves, and its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The job ran once, its exit code came back without a word, and the lock is released or in grace.
     Done,
     /// The same with one line, because nobody said that the lock is released.

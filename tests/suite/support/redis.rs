@@ -116,6 +116,11 @@ impl Server {
         self.port
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Its Unix socket.
     pub(crate) fn socket_path(&self) -> PathBuf {
         self.dir.path().join("redis.sock")

@@ -1,7 +1,7 @@
 //! A server that does to each client what a closure says.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
@@ -10,7 +10,7 @@ use super::resp::{Words, commands};
 
 /// A listening server of which every thread ends when it is dropped.
 pub(crate) struct Scripted {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -27,19 +27,24 @@ impl Scripted {
     /// Serves every connection with `script`, given its index in order of arrival; it is closed when the script
     /// returns. A script should return when its stream fails, because that is how the server is stopped.
     pub(crate) fn start(script: impl Fn(usize, &TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// The same at this address.
+    pub(crate) fn start_at(address: SocketAddr, script: impl Fn(usize, &TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let acceptor = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.accept(&listener, &script)
         });
-        Self { port, shared, acceptor: Some(acceptor) }
+        Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// The port on which it listens.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// How many connections it has accepted.
@@ -77,7 +82,7 @@ impl Drop for Scripted {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         // Accepting has no deadline: a last connection wakes it.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        let _ = TcpStream::connect(self.address);
         let served = self.acceptor.take().map(JoinHandle::join);
         assert!(thread::panicking() || served.is_some_and(|end| end.is_ok()), "a script panicked");
     }
