@@ -125,7 +125,7 @@ fn a_command_that_cannot_be_started_says_so() {
     let notes = Notes::new();
     let script = notes.executable("script", "#!/nonexistent/interpreter\n");
     leasing(server.port(), "60").set("GRACE", "40").args([&script]).run().assert_one_line(127, &["script"]);
-    assert_eq!(server.keys(), ["0:cronlock.leased"]);
+    assert_eq!(server.locks(), ["0:cronlock.leased"]);
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn the_job_inherits_what_it_inherits_without_a_lease() {
             let look = r#"grep "^Sig[BIC]" /proc/self/status >"$0/signals"; env >"$0/env"; ls /proc/self/fd >"$0/fd""#;
             leasing(server.port(), lease).prelude(prelude).args(notes.job(look)).run().assert_silent(0);
             let env = notes.lines("env", 1).into_iter().map(|line| line.replace(notes.folder().to_str().unwrap(), ""));
-            let env =
-                env.filter(|line| !["CRONLOCK_LEASE=", "GOLOCK_TOKEN="].iter().any(|name| line.starts_with(name)));
+            let own = ["CRONLOCK_LEASE=", "GOLOCK_TOKEN=", "GOLOCK_FENCE="];
+            let env = env.filter(|line| !own.iter().any(|name| line.starts_with(name)));
             (notes.lines("signals", 3), env.collect::<BTreeSet<_>>(), notes.lines("fd", 1))
         });
         assert_eq!(looks[0], looks[1]);

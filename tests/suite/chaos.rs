@@ -39,7 +39,7 @@ fn chaos(redis: &Durable, site: &Site<'_>, dice: &Dice, calm: bool, end: Instant
 fn leftovers(redis: &Durable) -> Vec<String> {
     let (server, most) = (&redis.server, i64::try_from(RELEASE * 1000).unwrap());
     let names: Vec<_> = (0..LOCKS).map(|lock| format!("cronlock.{}", lock_name(lock))).collect();
-    let strange = server.keys().into_iter().filter(|key| !names.iter().any(|name| *key == format!("0:{name}")));
+    let strange = server.locks().into_iter().filter(|key| !names.iter().any(|name| *key == format!("0:{name}")));
     let endless = names.iter().filter_map(|name| {
         let left = server.pttl(name);
         (left != -2 && !(0..=most).contains(&left)).then(|| format!("{name} stays for {left} ms"))
@@ -62,7 +62,7 @@ fn leave_in_peace(redis: &Durable, site: &Site<'_>, dice: &Dice, round: &mut Rou
     round.runs.extend(run_on_each(site, |lock| Order::peaceful(lock, dice)));
     round.runs.extend(run_on_each(site, |lock| Order::persistent(lock, dice)));
     // Nothing asks for these locks any more, and the last to hold them had no grace.
-    round.leftovers.extend(redis.server.keys());
+    round.leftovers.extend(redis.server.locks());
 }
 
 /// Chaos until `end`, and then peace.

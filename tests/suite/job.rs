@@ -23,7 +23,7 @@ fn every_exit_code_comes_through() {
             graceless(server.port()).args(["sh", "-c", &format!("exit {code}")]).run().assert_silent(*code);
         });
     }
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn every_death_by_signal_comes_through() {
         let golock = graceless(server.port()).prelude(&pristine()).args(["sh", "-c", &format!("kill -{number} $$")]);
         golock.run().assert_silent(128 + number);
     });
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn at_the_timeout_the_whole_group_is_killed_and_nobody_else() {
         let [group, stray] = ["group", "stray"].map(|note| Lifeline::new(&notes, note));
         let golock = graceless(server.port()).set("TIMEOUT", timeout).args(family(&notes));
         golock.run().assert_one_line(202, &["sh", &format!("{timeout} s")]);
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
         until("the whole group is gone", || group.is_cut());
         if ["1", "2", "3"].iter().all(|told| notes.path(told).exists()) {
             assert!(!stray.is_cut());
@@ -170,11 +170,20 @@ fn a_nested_golock_has_a_lock_of_its_own() {
     let nested = format!(r#"{tell}; "$0" --key inner sh -c '{tell}; exit 7'; code=$?; {tell}; exit $code"#);
     let done = graceless(server.port()).args(["--key", "outer", "sh", "-c", &nested]).args([binary()]).run();
     assert_eq!((done.code, &*done.stdout), (7, "cronlock.outer\ncronlock.inner\ncronlock.outer\n"), "{done:?}");
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
 fn a_job_cannot_run_under_its_own_lock() {
     let server = Server::start(&[]);
-    graceless(server.port()).set("KEY", "same").args([binary()]).args(["sh", "-c", "exit 7"]).run().assert_silent(200);
+    // It would be skipped for ever, or wait for itself.
+    for wait in ["0", "1000000"] {
+        let golock = graceless(server.port()).set("KEY", "same").set("WAIT", wait);
+        golock
+            .args([binary()])
+            .args(["sh", "-c", "exit 7"])
+            .run()
+            .assert_one_line(201, &["sh did not run", "same", "KEY"]);
+    }
+    assert_eq!(server.locks(), [""; 0]);
 }

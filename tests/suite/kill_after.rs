@@ -8,7 +8,7 @@ use crate::support::job_tools::{EVER, Notes, WHILE_NOTED, graceless};
 use crate::support::tenant::{NAME, OBEDIENT, STEADY, STUBBORN, Tenant, job, leasing};
 use crate::support::wait::holds_within;
 use crate::support::watch::{children, is_alive};
-use crate::support::{Golock, Server, each, until};
+use crate::support::{Golock, Job, Server, each, until};
 
 /// golock with these limits.
 fn limited(server: &Server, timeout: &str, kill_after: &str) -> Golock {
@@ -23,7 +23,7 @@ fn a_job_that_obeys_is_told_to_end_and_one_that_does_not_is_killed() {
         tenant.golock.wait().assert_one_line(202, &["sh", "2 s"]);
         assert_eq!(tenant.notes.read("log"), log);
         assert!(!is_alive(tenant.job));
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 
@@ -31,9 +31,16 @@ fn a_job_that_obeys_is_told_to_end_and_one_that_does_not_is_killed() {
 fn a_job_that_ends_before_its_timeout_is_not_told_anything() {
     let server = Server::start(&[]);
     Tenant::start(&limited(&server, EVER, EVER), OBEDIENT).finish();
-    // Without a TIMEOUT, KILL_AFTER has nothing to do.
-    let notes = Notes::new();
-    graceless(server.port()).set("KILL_AFTER", "1").args(notes.job("sleep 1.5; exit 7")).run().assert_silent(7);
+}
+
+#[test]
+fn without_anything_that_stops_the_job_kill_after_is_refused() {
+    let server = Server::start(&[]);
+    let job = Job::exits(7);
+    let golock = graceless(server.port()).set("KILL_AFTER", "1").args(job.command());
+    golock.run().assert_one_line(201, &["sh did not run", "CRONLOCK_KILL_AFTER", "CRONLOCK_TIMEOUT"]);
+    assert_eq!((job.runs(), server.connections_received()), (0, 0));
+    golock.set("TIMEOUT", EVER).run().assert_silent(7);
 }
 
 /// A job that dies of SIGTERM, and its child, which does this instead, and whose process id is in the note `child`.
@@ -69,7 +76,7 @@ fn a_child_that_cleans_up_when_its_parent_has_died_gets_its_time() {
         // With the child the group ends, and golock does not wait for the rest of KILL_AFTER.
         tenant.golock.wait().assert_one_line(202, &["sh"]);
         assert_eq!(tenant.notes.read("done"), "done\n");
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 
@@ -147,5 +154,5 @@ fn the_lock_is_held_while_the_job_has_its_time() {
     graceless(server.port()).set("KEY", "leased").args(["true"]).run().assert_silent(200);
     notes.write("open", "");
     golock.wait().assert_one_line(202, &["sh"]);
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }

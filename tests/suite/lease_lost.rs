@@ -52,18 +52,23 @@ fn evicted(server: &Server, golock: &Golock, character: &str) -> Tenant {
 
 #[test]
 fn a_job_that_does_not_end_is_killed_after_kill_after() {
-    let (usual, short) = (Server::start(&[]), Server::start(&[]));
-    let mut usual = (evicted(&usual, &leasing(usual.port(), "3"), STUBBORN), usual);
-    let golock = leasing(short.port(), "3").set("KILL_AFTER", "1");
-    let mut short = (evicted(&short, &golock, STUBBORN), short);
-    // One second instead of the five that the other has, which was told earlier.
-    until("the first is killed", || short.0.golock.has_ended() || usual.0.golock.has_ended());
-    assert!(short.0.golock.has_ended());
-    for (tenant, server) in [short, usual] {
-        tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
-        assert!(!is_alive(tenant.job));
-        assert_untouched(&server, NAME);
-    }
+    let attempt = || {
+        let (usual, short) = (Server::start(&[]), Server::start(&[]));
+        let mut usual = (evicted(&usual, &leasing(usual.port(), "3"), STUBBORN), usual);
+        let golock = leasing(short.port(), "3").set("KILL_AFTER", "1");
+        let mut short = (evicted(&short, &golock, STUBBORN), short);
+        // One second instead of the five that the other has, which was told earlier.
+        until("the first is killed", || short.0.golock.has_ended() || usual.0.golock.has_ended());
+        let is_first = short.0.golock.has_ended();
+        for (tenant, server) in [short, usual] {
+            tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
+            assert!(!is_alive(tenant.job));
+            assert_untouched(&server, NAME);
+        }
+        is_first
+    };
+    // A slow machine may take four seconds to tell the second.
+    assert!((0..5).any(|_| attempt()));
 }
 
 /// A job that is evicted.
@@ -71,27 +76,38 @@ fn a_job_that_does_not_end_is_killed_after_kill_after() {
 struct Eviction {
     character: &'static str,
     setting: (&'static str, &'static str),
-    /// How often it is told to end: at its TIMEOUT once more.
-    told: usize,
 }
 
 #[test]
 fn a_lock_that_another_has_taken_ends_the_job_and_is_left_alone() {
     let evictions = [
-        Eviction { character: OBEDIENT, setting: ("GRACE", "0"), told: 1 },
-        Eviction { character: OBEDIENT, setting: ("GRACE", "40"), told: 1 },
-        Eviction { character: STUBBORN, setting: ("GRACE", "0"), told: 1 },
-        Eviction { character: STUBBORN, setting: ("TIMEOUT", "5"), told: 2 },
+        Eviction { character: OBEDIENT, setting: ("GRACE", "0") },
+        Eviction { character: OBEDIENT, setting: ("GRACE", "40") },
+        Eviction { character: STUBBORN, setting: ("GRACE", "0") },
+        Eviction { character: STUBBORN, setting: ("TIMEOUT", "5") },
     ];
-    each(&evictions, |&Eviction { character, setting: (name, value), told }| {
+    each(&evictions, |&Eviction { character, setting: (name, value) }| {
         let server = Server::start(&[]);
         let golock = leasing(server.port(), "3").set("KILL_AFTER", EVER).set(name, value);
         let tenant = evicted(&server, &golock, character);
-        tenant.notes.lines("log", told);
         // A job that has not obeyed may still end by itself. Its code does not count: it was stopped.
         tenant.notes.write("open", "");
         tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
         assert!(!is_alive(tenant.job));
+        assert_untouched(&server, NAME);
+    });
+}
+
+#[test]
+fn a_job_whose_lock_is_anothers_is_told_once_and_gone_soon_whatever_is_set() {
+    // The other's job is already running, so neither a long KILL_AFTER nor a TIMEOUT in between counts.
+    each(&["0", "4"], |timeout| {
+        let server = Server::start(&[]);
+        let golock = leasing(server.port(), "3").set("KILL_AFTER", EVER).set("TIMEOUT", timeout);
+        let tenant = evicted(&server, &golock, STUBBORN);
+        tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
+        assert!(!is_alive(tenant.job));
+        assert_eq!(tenant.notes.read("log"), "TERM\n");
         assert_untouched(&server, NAME);
     });
 }

@@ -164,7 +164,7 @@ fn a_file_of_another_kind_of_content_is_not_overwritten() {
         let (host, job) = (Host::new(), Job::exits(7));
         make(&host.locks(), 0o700);
         fs::write(host.file(), content).unwrap();
-        host.run(&job).assert_one_line(201, &["cronlock.job", "no lock"]);
+        host.run(&job).assert_one_line(201, &["cronlock.job", "is not a lock"]);
         assert_eq!((fs::read_to_string(host.file()).unwrap(), job.runs()), ((*content).to_owned(), 0));
         host.golock().args(["--reset"]).run().assert_silent(200);
         host.run(&job).assert_silent(7);

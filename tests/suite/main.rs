@@ -24,6 +24,8 @@ mod hostile;
 mod idle;
 mod job;
 #[cfg(target_os = "linux")]
+mod job_control;
+#[cfg(target_os = "linux")]
 mod kill_after;
 #[cfg(target_os = "linux")]
 mod late_answers;
@@ -50,6 +52,8 @@ mod passing;
 mod passing_refusals;
 mod passwords;
 mod proxies;
+#[cfg(target_os = "linux")]
+mod pipelines;
 #[cfg(target_os = "linux")]
 mod quiet;
 mod refusals;

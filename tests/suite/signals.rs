@@ -34,7 +34,7 @@ fn a_signal_reaches_the_whole_group() {
         golock.wait().assert_silent(7);
         assert_eq!(notes.read("log"), "grandchild\njob\n");
     });
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_lock_that_may_have_been_taken_is_given_back() {
     let server = Server::start(&[]);
     each(&FORWARDED, |&(_, signal)| {
         let scene = Scene::new(&server, Job::exits(0)).fault(0, STALLED);
-        let golock = steadfast(scene.golock()).set("GRACE", EVER).prelude(&pristine()).spawn();
+        let golock = steadfast(scene.golock()).set("GRACE", "40").prelude(&pristine()).spawn();
         until("the reply is held back", || scene.proxy.records().first().is_some_and(|record| record.broken));
         assert!(server.get(&scene.name()).is_some());
         let code = stop(&golock, signal);

@@ -49,7 +49,7 @@ fn the_job_reads_from_the_terminal() {
         keyboard.hit("this\n");
         let done = running.wait();
         assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, "read this\n", ""));
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 
@@ -64,7 +64,7 @@ fn the_keyboards_interrupt_ends_the_job_and_frees_the_lock() {
         notes.wait_for("up", |_| notes.path("up").exists());
         keyboard.hit("\x03");
         running.wait().assert_silent(130);
-        assert_eq!(server.keys(), [""; 0]);
+        assert_eq!(server.locks(), [""; 0]);
     });
 }
 
@@ -80,7 +80,7 @@ fn on_a_terminal_signals_and_the_timeout_are_for_the_job_alone() {
     running.wait().assert_silent(7);
     let golock = keyboard.before(graceless(server.port())).set("TIMEOUT", "1");
     golock.args(["sh", "-c", "read line"]).run().assert_one_line(202, &["sh", "1 s"]);
-    assert_eq!(server.keys(), [""; 0]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

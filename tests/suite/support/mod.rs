@@ -2,6 +2,8 @@
 
 pub(crate) mod cases;
 pub(crate) mod cluster;
+#[cfg(target_os = "linux")]
+pub(crate) mod desk;
 pub(crate) mod fault;
 pub(crate) mod forward;
 pub(crate) mod full;

@@ -37,6 +37,21 @@ pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     processes("status", |status| !status.is_empty() && field(status, "PPid") == parent.to_string())
 }
 
+/// All that a process has started, and what that has started.
+pub(crate) fn below(ancestor: Pid) -> Vec<Pid> {
+    children(ancestor).into_iter().flat_map(|child| [vec![child], below(child)].concat()).collect()
+}
+
+/// What `/proc/PID/stat` says of a process, whose name, in brackets, may hold anything.
+pub(crate) fn stat(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()
+}
+
+/// The words with which a process was started.
+pub(crate) fn command_line(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")
+}
+
 /// The processes that have `word` in their command line.
 pub(crate) fn mentioning(word: &str) -> Vec<Pid> {
     processes("cmdline", |line| line.contains(word))

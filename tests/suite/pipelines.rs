@@ -1,0 +1,199 @@
+//! golock at a terminal beside other programs, which read from it too, and with programs under it that take it over.
+
+use crate::job_control::{continue_in_foreground, goes_on, interrupt, is_stopped, shell, stop};
+use crate::support::desk::{CTRL_C, CTRL_D, CTRL_Z, Shell};
+use crate::support::job_tools::graceless;
+use crate::support::watch::{is_alive, is_asleep, mentioning};
+use crate::support::{Server, each, until};
+
+use rustix::process::Pid;
+
+/// Words of shell that tell which process they run in, and then become what follows.
+const BECOME: &str = r#"sh -c 'echo $$ >"$D/other"; exec "$@"' sh"#;
+
+/// Stops and continues the whole line by the keyboard: this job, which may be any process of it.
+#[track_caller]
+fn stop_and_continue(shell: &Shell, job: Pid) {
+    shell.desk.hit(CTRL_Z);
+    assert!(shell.ask("jobs").contains("Stopped"));
+    assert!(is_stopped(job));
+    shell.line("fg");
+    until("the line goes on", || !shell.has_terminal() && goes_on(job));
+}
+
+#[test]
+fn another_member_of_the_line_reads_from_the_terminal() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let reads = r#"read line </dev/tty; echo "read $line" >>"$D/lines""#;
+    shell.line(&format!("$G $J | sh -c '{reads}; {reads}; echo $$ >$D/other; exec cat'"));
+    let job = shell.notes.pid("pid");
+    shell.line("this");
+    shell.notes.lines("lines", 1);
+    shell.line("that");
+    assert_eq!(shell.notes.lines("lines", 2), ["read this", "read that"]);
+    let other = shell.notes.pid("other");
+    stop_and_continue(&shell, job);
+    assert!(goes_on(other));
+    shell.desk.hit(CTRL_C);
+    shell.wait_for_prompt();
+    until("all have ended", || !is_alive(job) && !is_alive(other));
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn a_job_reads_what_another_member_reads_from_the_terminal() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    shell.line("cat | $G tee $D/copy");
+    shell.line("first");
+    shell.notes.lines("copy", 1);
+    let job = mentioning(&shell.notes.path("copy").display().to_string())
+        .into_iter()
+        .find(|&pid| crate::support::watch::command_line(pid).starts_with("tee "))
+        .unwrap();
+    stop_and_continue(&shell, job);
+    shell.line("second");
+    assert_eq!(shell.notes.lines("copy", 2), ["first", "second"]);
+    shell.desk.hit(CTRL_D);
+    assert_eq!(shell.ask("echo $?"), "0");
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn a_job_reads_from_the_terminal_that_another_golock_has_given_to_its_own() {
+    let server = Server::start(&[]);
+    let reading = r#"sh -c 'read line </dev/tty; echo "read $line" >"$D/line"; echo done'"#;
+    let lines = [
+        format!("$G --key a {reading} | $G --key b cat >$D/out"),
+        format!("$G --key a cat $D/job | $G --key b {reading} >$D/out"),
+        format!("$G --key a $J | $G --key b {reading} >$D/out"),
+    ];
+    for attempt in 0..20 {
+        each(&lines, |line| {
+            let shell = shell(&graceless(server.port()).set("PREFIX", format!("{attempt}{line}")));
+            shell.line(line);
+            shell.line("this");
+            assert_eq!(shell.notes.lines("line", 1), ["read this"]);
+            shell.notes.write("open", "");
+            shell.wait_for_prompt();
+            assert_eq!(shell.ask("jobs"), "");
+        });
+    }
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn two_golocks_in_a_line_are_stopped_and_continued_together() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    shell.line("$G --key a $J | $G --key b sh -c 'echo $$ >$D/other; exec cat'");
+    let (first, second) = (shell.notes.pid("pid"), shell.notes.pid("other"));
+    for _ in 0..3 {
+        stop_and_continue(&shell, first);
+        until("the other goes on, too", || goes_on(second));
+    }
+    assert_eq!(interrupt(&shell), "130");
+    until("both have ended", || !is_alive(first) && !is_alive(second));
+    until("both locks are released", || server.locks().is_empty());
+}
+
+#[test]
+fn a_job_under_xargs_asks_for_a_password() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let asks = r#"exec 9<>/dev/tty; echo $$ >"$D/pid"; stty -echo <&9; echo Password: >&9; : >"$D/asked"
+        read word <&9; stty echo <&9; echo "got $word" >"$D/word""#;
+    shell.notes.write("job", asks);
+    shell.line("echo $D/job | xargs $G sh");
+    let job = shell.notes.pid("pid");
+    until("it asks", || shell.notes.path("asked").exists());
+    stop(&shell, job);
+    continue_in_foreground(&shell, job);
+    shell.line("secret");
+    shell.notes.lines("word", 1);
+    assert_eq!(shell.ask("echo $?"), "0");
+    assert_eq!(shell.notes.read("word"), "got secret\n");
+    assert!(shell.desk.is_in_order());
+}
+
+/// Waits until a program has drawn what it has to, and reads keys.
+#[track_caller]
+fn wait_for_keys(shell: &Shell, program: Pid, shown: &str) {
+    until("the program has drawn its screen", || shell.desk.shown().contains(shown));
+    // One that is just about to read may take a stop for something else.
+    until("the program reads keys", || is_asleep(program) && !shell.desk.is_in_order());
+}
+
+/// Stops it by the keyboard, and continues it: the shell has a terminal that is in order in between.
+#[track_caller]
+fn stop_and_redraw(shell: &Shell, program: Pid) {
+    stop_and_continue(shell, program);
+    until("the program has the terminal as it wants it", || !shell.desk.is_in_order());
+    until("the program reads keys", || is_asleep(program));
+}
+
+#[test]
+fn a_pager_under_golock_reads_keys() {
+    let server = Server::start(&[]);
+    for _ in 0..10 {
+        let shell = shell(&graceless(server.port()));
+        shell.ask("seq 1 1000 >$D/text");
+        shell.line(&format!("$G {BECOME} less $D/text"));
+        let less = shell.notes.pid("other");
+        wait_for_keys(&shell, less, "\n20\r\n");
+        shell.desk.hit("/^444$\n");
+        wait_for_keys(&shell, less, "\n450\r\n");
+        stop_and_redraw(&shell, less);
+        shell.desk.hit("/^777$\n");
+        wait_for_keys(&shell, less, "\n780\r\n");
+        shell.desk.hit("q");
+        assert_eq!(shell.ask("echo $?"), "0");
+        assert!(shell.desk.is_in_order());
+    }
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn a_pager_behind_golock_reads_keys() {
+    let server = Server::start(&[]);
+    // A job that has long ended, and one that goes on.
+    each(&["seq 1 1000", "sh -c 'seq 1 1000; exec sh $D/job'"], |job| {
+        let shell = shell(&graceless(server.port()).set("KEY", job));
+        shell.line(&format!("$G {job} | {BECOME} less"));
+        let less = shell.notes.pid("other");
+        wait_for_keys(&shell, less, "\n20\r\n");
+        shell.desk.hit("/^444$\n");
+        wait_for_keys(&shell, less, "\n450\r\n");
+        stop_and_redraw(&shell, less);
+        shell.desk.hit("/^777$\n");
+        wait_for_keys(&shell, less, "\n780\r\n");
+        shell.desk.hit("q");
+        shell.notes.write("open", "");
+        shell.wait_for_prompt();
+        assert_eq!(shell.ask("jobs"), "");
+        assert!(shell.desk.is_in_order());
+    });
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn an_editor_under_golock_edits() {
+    let server = Server::start(&[]);
+    for _ in 0..5 {
+        let shell = shell(&graceless(server.port()));
+        shell.notes.write("text", "one\ntwo\n");
+        shell.line(&format!("$G {BECOME} vi -u NONE $D/text"));
+        let vi = shell.notes.pid("other");
+        wait_for_keys(&shell, vi, "two");
+        shell.desk.hit("othree\x1b:w\r");
+        shell.notes.wait_for("text", |text| text == "one\nthree\ntwo\n");
+        until("the editor reads keys", || is_asleep(vi));
+        stop_and_redraw(&shell, vi);
+        shell.desk.hit("ofour\x1b:wq\r");
+        assert_eq!(shell.ask("echo $?"), "0");
+        assert_eq!(shell.notes.read("text"), "one\nthree\nfour\ntwo\n");
+        assert!(shell.desk.is_in_order());
+    }
+    assert_eq!(server.locks(), [""; 0]);
+}
