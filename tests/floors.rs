@@ -1,6 +1,9 @@
 //! The structure of `src`: a file imports from lower floors, and from its own folder without a circle. What a folder passes
 //! on from a file of its own counts as that file. DESIGN.md says what stands on which floor.
 
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
