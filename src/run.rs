@@ -295,7 +295,7 @@ impl Job<'_> {
                 (outcome, Some(why))
             }
         };
-        let left = held.abandon(&outcome.exit_code().to_string()).err();
+        let left = held.abandon(outcome.exit_code()).err();
         Err((
             outcome,
             match (outcome, why, left) {

@@ -271,11 +271,11 @@ impl<'a> Settings<'a> {
         let (place, shown) = (self.place(id), Escaped(value));
         match id.row().kind {
             Kind::Secret => words!("{}: {}", place, why),
-            Kind::Number(least, most) => words!("{}: {} is {} from {} to {}", place, shown, why, least, most),
+            Kind::Number(least, most) => words!("{}: \"{}\" is {} from {} to {}", place, shown, why, least, most),
             Kind::Time(least) => {
-                words!("{}: {} is {} from {} s to {} days", place, shown, why, least, LONGEST / 86400)
+                words!("{}: \"{}\" is {} from {} s to {} days", place, shown, why, least, LONGEST / 86400)
             }
-            _ => words!("{}: {} is {}", place, shown, why),
+            _ => words!("{}: \"{}\" is {}", place, shown, why),
         }
     }
 

@@ -43,6 +43,7 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Resul
             }
         });
         let answer = answer.map_err(|lost| Unsure { may_hold: lost.may_be_done, error: lost.into() })?;
+        lease.asked_at = answer.asked;
         let (repeated, mut replies) = (answer.repeated, answer.replies);
         let seen = if replies.len() > 2 { replies.pop() } else { None };
         let was_set = matches!(replies.first(), Some(Reply::Status(_)));

@@ -232,6 +232,7 @@ impl Lease {
         let hold_end = |at: Instant| if begin.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
         let record = options.record.as_ref().zip(begin);
+        let is_recorded = self.fence.is_some();
         let script = [CONFIRM, record.map_or(PLAIN, |_| RECORD)].concat();
         let answer = redis.exchange(Repeat::Always, &|sending, request| {
             let Some(ttl) = ttl(sending.at).map(milliseconds) else { return };
@@ -240,7 +241,8 @@ impl Lease {
                 return eval(request, &script, &[&options.name], &about_lock);
             };
             let since = tick.map_or(String::new(), |start| elapsed(start, sending.at).to_string());
-            let (keep, run, again) = (milliseconds(record.keep), record.run.identity(), u8::from(sending.again));
+            let (keep, run) = (milliseconds(record.keep), record.run.identity());
+            let again = u8::from(sending.again || is_recorded);
             let about_run = [keep.as_bytes(), &run, since.as_bytes(), &[b'0' + again]];
             eval(request, &script, &[&options.name, &record.key], &[&about_lock[..], &about_run].concat());
         })?;

@@ -17,18 +17,19 @@ pub struct Run {
     pub program: Vec<u8>,
 }
 
-/// How a run ended: a code, `signal:9`, `timeout` or `lost`; and whether that is a success.
+/// How a run ended: a code, `signal:9`, `timeout` or `lost`; whether that is a success; and whether a command ran at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct End {
     pub result: Vec<u8>,
     pub success: bool,
+    pub ran: bool,
 }
 
 /// What is known of the runs of a lock: one line of text beside it, `fence=… host=… pid=… program=… start=… end=… result=…
 /// ok=… failed=… first=…`. Times are milliseconds since 1970 by Redis's clock, for a local lock by the host's; `ok` is the
-/// end of the last success, `failed` how many runs have failed since, `first` when the first record was made. It is for
-/// people and for the fence; nothing in it decides who holds the lock.
+/// end of the last success, `failed` how many runs have failed since, `first` when the first record was made. `start` is 0
+/// where no command ran, so that it has not served for another host. It is for people and for the fence; nothing in it decides who holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record(Vec<u8>);
 
@@ -113,9 +114,11 @@ impl Record {
         let (now, failed) = (now.to_string(), self.number("failed").unwrap_or(0).saturating_add(1));
         let failed = if end.success { 0 } else { failed }.to_string();
         let ok = if end.success { now.as_bytes() } else { self.text("ok") };
-        let start = self.0.windows(5).position(|part| part == b" end=").unwrap_or(self.0.len());
-        let rest = [b" end=", now.as_bytes(), b" result=", &end.result, b" ok=", ok, b" failed=", failed.as_bytes()];
-        Self([&self.0[..start], &rest.concat(), b" first=", self.text("first")].concat())
+        let head = self.0.windows(7).position(|part| part == b" start=").unwrap_or(self.0.len());
+        let start = if end.ran { self.text("start") } else { b"0" };
+        let times = [b" start=", start, b" end=", now.as_bytes(), b" result=", &end.result, b" ok=", ok];
+        let rest = [b" failed=", failed.as_bytes(), b" first=", self.text("first")];
+        Self([&self.0[..head], &times.concat(), &rest.concat()].concat())
     }
 
     /// The same, with what `hide` hides in every text of it: a server may repeat the password.
@@ -126,6 +129,11 @@ impl Record {
         };
         let words = self.0.split(|&byte| byte == b' ');
         Self(words.map(|word| if is_text(word) { hide(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
+    }
+
+    /// When it began, if a command ran.
+    pub fn began(&self) -> Option<u64> {
+        self.number("start").filter(|start| *start > 0)
     }
 
     /// Since when nothing has succeeded: the end of the last success, or the first record.

@@ -21,7 +21,8 @@ const PLAIN: &str = "return c";
 
 /// The end of [`RELEASE`] that writes the end of the run with the fence `ARGV[4]` into the record `KEYS[2]`, unless that
 /// is another run's or has an end: the result `ARGV[5]`, which is a success if `ARGV[6]` is 1. It is then kept for `ARGV[7]`
-/// milliseconds.
+/// milliseconds. If no command ran, `ARGV[4]` is what the run says of itself instead, because its fence may not have been
+/// heard of, and `start` becomes 0: it has not served for another host.
 ///
 /// Result: the same, a space, and the record as it stands then, or why nothing was recorded.
 ///
@@ -30,8 +31,8 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if not e then \
     local f,w,s,d,o,b,i=string.match(r or '',\
     '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=(%d*) result=%S* ok=(%d*) failed=(%d+) first=(%d+)') \
-    if f==ARGV[4] and d=='' then local n=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) \
-    if ARGV[6]=='1' then o,b=n,0 else b=b+1 end \
+    if (f==ARGV[4] or w==ARGV[4]) and d=='' then local n=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) \
+    if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if w==ARGV[4] then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
     return c..' '..(e or r or '')";
@@ -65,14 +66,16 @@ pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &
 fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result<Release, Error> {
     let (name, token, grace_end) = (&lease.options.name, lease.token.as_bytes(), lease.grace_end);
     let lengthen: &[u8] = if lease.options.lease.is_some() { b"1" } else { b"0" };
-    let record = lease.options.record.as_ref().zip(lease.fence);
-    let script = [RELEASE, record.map_or(PLAIN, |_| RECORD)].concat();
+    let fence = lease.fence.map(|fence| fence.to_string().into_bytes());
+    let record = lease.options.record.as_ref();
+    let record = record.and_then(|record| Some((record, if end.ran { fence? } else { record.run.identity() })));
+    let script = [RELEASE, record.as_ref().map_or(PLAIN, |_| RECORD)].concat();
     let answer = redis.exchange(Repeat::Always, &|sending, request| {
         let grace = milliseconds(grace_end.since(sending.at).unwrap_or_default());
         let about_lock = [token, grace.as_bytes(), lengthen];
-        let Some((record, fence)) = record else { return eval(request, &script, &[name], &about_lock) };
-        let (fence, keep, success) = (fence.to_string(), milliseconds(record.keep), u8::from(end.success));
-        let about_run = [fence.as_bytes(), &end.result, &[b'0' + success], keep.as_bytes()];
+        let Some((record, which)) = &record else { return eval(request, &script, &[name], &about_lock) };
+        let (keep, success) = (milliseconds(record.keep), u8::from(end.success));
+        let about_run = [which, &end.result[..], &[b'0' + success], keep.as_bytes()];
         eval(request, &script, &[name, &record.key], &[&about_lock[..], &about_run].concat());
     })?;
     let grace = grace_end.since(answer.asked).unwrap_or_default();
@@ -186,7 +189,7 @@ mod tests {
         let mut lease = lease(105_000, 60, None);
         let run = Run { host: b"h".to_vec(), pid: 1, program: b"p".to_vec() };
         lease.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_mins(1), run });
-        let end = End { result: b"3".to_vec(), success: false };
+        let end = End { result: b"3".to_vec(), success: false, ran: true };
         let mut redis = script([Some(Reply::Integer(1))]);
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record: None }));
@@ -197,7 +200,7 @@ mod tests {
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record }));
         assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 9 3 0 60000"]);
-        let success = End { result: b"0".to_vec(), success: true };
+        let success = End { result: b"0".to_vec(), success: true, ran: true };
         let mut redis = script([Some(Reply::Bulk(b"-1 ".to_vec()))]);
         let done = release(&mut redis, &lease, MARGIN, &success);
         assert_eq!(done, Ok(Release { lock: Released::Lost, record: Some(Vec::new()) }));

@@ -112,7 +112,7 @@ impl Status {
     /// The same, with for how long, until when, and by which token.
     pub fn told(&self) -> Line {
         let running = self.record.as_ref().filter(|_| self.holder() == Holder::Running);
-        let since = running.and_then(|record| record.number("start"));
+        let since = running.and_then(Record::began);
         let since = self.now.zip(since).and_then(|(now, since)| now.checked_sub(since)).map(Duration::from_millis);
         let since = since.map_or(Line::default(), |since| words!(" ({})", Span(since)));
         let token = match (self.holder(), &self.value) {
@@ -226,7 +226,7 @@ mod tests {
     fn record(host: &str, end: Option<u64>) -> Record {
         let run = Run { host: host.into(), pid: 7, program: b"job".to_vec() };
         let begun = Record::begin(None, &run, 1_000_000);
-        end.map_or(begun.clone(), |end| begun.ended(&End { result: b"0".to_vec(), success: true }, end))
+        end.map_or(begun.clone(), |end| begun.ended(&End { result: b"0".to_vec(), success: true, ran: true }, end))
     }
 
     fn bulk(text: &str) -> Reply {

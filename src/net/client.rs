@@ -137,7 +137,8 @@ impl<'a> Session<'_, 'a> {
         if asked.is_empty() {
             return Ok(connection);
         }
-        let (connection, replies) = self.converse(connection, &request, deadline)?;
+        // That a login is refused for good is an answer, whoever asks.
+        let (connection, replies) = self.converse(connection, &request, deadline, Lasting::Known)?;
         for (command, reply) in asked.into_iter().zip(replies) {
             match reply {
                 Reply::Status(words) if words == b"OK" => {}
@@ -159,9 +160,10 @@ impl<'a> Session<'_, 'a> {
         connection: Connection<'a>,
         request: &Request,
         deadline: Deadline<'a>,
+        lasting: Lasting,
     ) -> Result<(Connection<'a>, Vec<Reply>), Failure> {
         let (client, server) = (&self.client, self.client.route.server());
-        let kind = |words: &[u8]| classify(words, self.budget.lasting, server);
+        let kind = |words: &[u8]| classify(words, lasting, server);
         match connection.exchange(request, deadline) {
             Ok((connection, mut replies)) => {
                 for reply in &mut replies {
@@ -200,7 +202,7 @@ impl<'a> Session<'_, 'a> {
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(Sending { at, again }, &mut request);
         if request.commands > 0 {
-            (connection, replies) = self.converse(connection, &request, self.deadline())?;
+            (connection, replies) = self.converse(connection, &request, self.deadline(), self.budget.lasting)?;
             self.client.route.answered(connection.peer());
         }
         self.client.connection = Some(connection);
@@ -236,7 +238,7 @@ impl Exchange for Session<'_, '_> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
             let server = self.client.route.server().clone();
-            let Failure { kind, may_be_done: done, why } = match self.attempt(build, may_be_done) {
+            let Failure { kind, may_be_done: done, mut why } = match self.attempt(build, may_be_done) {
                 Ok((replies, asked)) => return Ok(Answer { replies, asked, repeated: may_be_done }),
                 Err(failure) => failure,
             };
@@ -250,6 +252,10 @@ impl Exchange for Session<'_, '_> {
                     self.client.log.debug(text!("the lock lives on another node: {}", *node));
                     redirects += 1;
                     continue;
+                }
+                Kind::Moved(node) => {
+                    why = words!("redirected again and again, at last to {}", *node);
+                    self.pause(tries, &server, &why)
                 }
                 _ => self.pause(tries, &server, &why),
             };

@@ -25,6 +25,7 @@ pub fn status(name: &[u8], status: &Status) -> String {
         for name in ["host", "pid", "program", "start", "end", "took", "result", "ok", "failed", "fence"] {
             let text = record.text(name);
             match (name, record.number(name)) {
+                ("start", Some(0)) => {}
                 ("start" | "end" | "ok", Some(time)) => field(name, &Utc(time).to_string()),
                 ("took", _) => took(status).iter().for_each(|took| field(name, &seconds(*took))),
                 ("result", _) if has_died(status) => field(name, "unrecorded"),
@@ -54,7 +55,7 @@ fn has_died(status: &Status) -> bool {
 fn took(status: &Status) -> Option<Duration> {
     let record = status.record.as_ref()?;
     let end = record.number("end").or(status.now.filter(|_| status.value.is_some()))?;
-    Some(Duration::from_millis(end.saturating_sub(record.number("start")?)))
+    Some(Duration::from_millis(end.saturating_sub(record.began()?)))
 }
 
 /// A span in seconds, to the millisecond.
@@ -164,7 +165,8 @@ pub fn metrics(entries: &[Entry]) -> String {
 
 /// The value of a metric, if the job has one.
 fn metric(name: &str, status: &Status, record: &Record) -> Option<String> {
-    let time = |field| record.number(field).map(|time| seconds(Duration::from_millis(time)));
+    let time = |field| record.number(field).filter(|time| *time > 0);
+    let time = |field| time(field).map(|time| seconds(Duration::from_millis(time)));
     match name {
         "last_start_timestamp_seconds" => time("start"),
         "last_end_timestamp_seconds" => time("end"),

@@ -19,8 +19,9 @@ use std::time::Duration;
 /// How long a line waits for its reader.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// The longest line.
-const LIMIT: usize = 399;
+/// The longest line, and how much of the end stays of a longer one: it says what follows.
+const LIMIT: usize = 398;
+const TAIL: usize = 150;
 
 /// Writes one line, in one write, so that the lines of many hosts or jobs that share a log stay whole. If its reader is
 /// stuck for longer than `patience`, the line is dropped.
@@ -30,8 +31,8 @@ fn write(text: &dyn Display, patience: Timespec) {
     if poll(&mut fds, Some(&patience)).is_ok_and(|count| count > 0) {
         let mut line = format!("golock: {text}");
         if line.len() > LIMIT {
-            line.truncate(line.floor_char_boundary(LIMIT - 3));
-            line += "...";
+            let (head, tail) = (line.floor_char_boundary(LIMIT - 3 - TAIL), line.ceil_char_boundary(line.len() - TAIL));
+            line.replace_range(head..tail, "...");
         }
         line.push('\n');
         let _ = (&stderr).write_all(line.as_bytes());
@@ -40,21 +41,23 @@ fn write(text: &dyn Display, patience: Timespec) {
 
 /// Tells of one run: troubles always, everything else with VERBOSE.
 pub struct Report {
-    /// The command's base name, or what stands for it.
+    /// The command's base name; empty if there is none.
     job: Line,
     /// The lock's name and the beginning, with VERBOSE.
     verbose: Option<(Line, Instant)>,
 }
 
-/// The base name of a command.
+/// The base name of a command; the whole of what is rather a line for a shell.
 pub fn base_name(command: &OsStr) -> &[u8] {
-    command.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    let bytes = command.as_bytes();
+    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
+    bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default()
 }
 
 impl Report {
     /// About a job that runs `command`, or about none.
     pub fn new(command: Option<&OsStr>) -> Self {
-        let job = command.map_or("nothing".into(), |command| words!("{}", Escaped(base_name(command))));
+        let job = command.map_or(Line::default(), |command| words!("{}", Escaped(base_name(command))));
         Self { job, verbose: None }
     }
 
@@ -80,6 +83,9 @@ impl Report {
 
     /// Says why the job did not run.
     pub fn did_not_run(&self, why: &Line) {
+        if self.job.is_empty() {
+            return self.trouble(text!("{}", *why));
+        }
         self.trouble(text!("{} did not run: {}", self.job, *why));
     }
 

@@ -2,7 +2,7 @@
 //! held until the job has ended, however golock went; golock unlocks it when the job has ended, and at RELEASE.
 
 use super::lockfile::{self, Content, is_at};
-use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
@@ -275,9 +275,9 @@ impl Held for LocalLock<'_> {
         Ending { told, record: self.content.record.filter(|_| was_ours) }
     }
 
-    fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
+    fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {
         self.content.grace = (0, 0);
-        self.end(&End { result: end.into(), success: false });
+        self.end(&not_begun(code));
         Ok(())
     }
 }

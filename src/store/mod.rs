@@ -54,9 +54,9 @@ pub trait Held: Renewal {
     /// Releases it when its grace has passed; `exit` is how the job ended, whose exit code stands whatever comes of this.
     fn release(self: Box<Self>, exit: ExitReason) -> Ending;
 
-    /// Gives it back at once, because no command ran under it: another host may run it. `end` is what the record says. If
-    /// it may stay, the words say for how long.
-    fn abandon(self: Box<Self>, end: &str) -> Result<(), Line>;
+    /// Gives it back at once, because no command ran under it: another host may run it. The record gets the exit code
+    /// `code`. If the lock may stay, the words say for how long.
+    fn abandon(self: Box<Self>, code: u8) -> Result<(), Line>;
 }
 
 /// What became of a lock at the end of its job.
@@ -82,6 +82,11 @@ impl From<Line> for Error {
     }
 }
 
+/// The end of a run in which no command ran, for its record.
+fn not_begun(code: u8) -> End {
+    End { result: code.to_string().into_bytes(), ..End::default() }
+}
+
 /// How a run ended, for its record.
 fn end_of(exit: ExitReason) -> End {
     let result = match exit {
@@ -90,5 +95,5 @@ fn end_of(exit: ExitReason) -> End {
         ExitReason::Stopped(StopReason::TimedOut) => "timeout".to_owned(),
         ExitReason::Stopped(StopReason::LockLost) => "lost".to_owned(),
     };
-    End { result: result.into_bytes(), success: exit == ExitReason::Code(0) }
+    End { result: result.into_bytes(), success: exit == ExitReason::Code(0), ran: true }
 }

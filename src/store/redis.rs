@@ -1,4 +1,4 @@
-use super::{Attempt, Ending, Error, Held, LockStore, end_of};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of, not_begun};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
@@ -53,7 +53,8 @@ impl<'a> RedisStore<'a> {
     /// stands, for nobody: it is given back.
     fn error(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
         let signal = self.interrupts.termination().filter(|_| error.is_interrupted());
-        let left = if may_hold { self.give_back(&End::default()).err() } else { None };
+        let code = signal.map_or(201, |signal| u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX));
+        let left = if may_hold { self.give_back(&not_begun(code)).err() } else { None };
         let name = Escaped(&self.lease.options.name);
         match (signal, left) {
             (Some(signal), left) => Error::Interrupted(signal, left),
@@ -127,7 +128,12 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         };
         let (budget, margin) = (self.client.patience(), self.client.timeout());
         let confirmed = self.lease.confirm(&mut self.client.with(budget), stale.as_deref(), margin);
-        match confirmed.map_err(|error| self.error("keep", &error, true))? {
+        // Without EVAL a predecessor's lock is not taken over.
+        let refused = |error: &lock::Error| stale.is_some() && matches!(error, lock::Error::Refused(..));
+        let confirmed = confirmed.map_err(|error| {
+            if refused(&error) { self.error("take", &error, false) } else { self.error("keep", &error, true) }
+        });
+        match confirmed? {
             Confirmed::Ours(note) => {
                 self.client.close();
                 self.tell_acquired(note);
@@ -232,8 +238,8 @@ impl Held for RedisLock<'_> {
         Ending { told, record }
     }
 
-    fn abandon(mut self: Box<Self>, end: &str) -> Result<(), Line> {
-        self.store.give_back(&End { result: end.into(), success: false })
+    fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {
+        self.store.give_back(&not_begun(code))
     }
 }
 
