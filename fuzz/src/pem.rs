@@ -44,7 +44,8 @@ fn server(tls: TlsOptions) -> Server {
 }
 
 fn begins_section(text: &[u8]) -> bool {
-    text.windows(10).any(|part| part == b"-----BEGIN")
+    // Also one with too few dashes, which is an error.
+    text.windows(7).any(|part| part == b"-BEGIN ")
 }
 
 /// The message begins with one of the files, and perhaps with the line in it on which a section begins.

@@ -33,7 +33,7 @@ impl Credentials {
         let read = |path: &Path| Fresh::read(path, LIMIT).map_err(|error| unreadable(path, &error));
         let file = server.auth_file.as_deref().map(read).transpose()?;
         if let Some(file) = file.as_ref().filter(|file| without_newline(file.content()).is_empty()) {
-            return Err(words!("{}: there is no password in it", Escaped::path(file.path())));
+            return Err(words!("{}: it is empty", Escaped::path(file.path())));
         }
         let tls = server.tls.as_ref().map(Tls::new).transpose()?;
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
