@@ -51,9 +51,9 @@ mod overlap;
 mod passing;
 mod passing_refusals;
 mod passwords;
-mod proxies;
 #[cfg(target_os = "linux")]
 mod pipelines;
+mod proxies;
 #[cfg(target_os = "linux")]
 mod quiet;
 mod refusals;
