@@ -66,7 +66,7 @@ fn explained(error: &Error, said: Said) -> Line {
 }
 
 /// What is wrong with the server's certificate.
-fn flaw(error: &CertificateError) -> Line {
+fn flaw<'a>(error: &'a CertificateError) -> Line {
     use CertificateError as E;
     let own_words = match error {
         E::Expired | E::ExpiredContext { .. } => "has expired",
@@ -83,8 +83,9 @@ fn flaw(error: &CertificateError) -> Line {
             "is for another name: it has no subjectAltName, and a CN does not count"
         }
         E::NotValidForNameContext { presented, .. } => {
-            // Each looks like DnsName("redis.example").
-            let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
+            // They look like DnsName("redis.example") and IpAddress(192.0.2.1).
+            let bare = |name: &'a String| name.split(['(', '"', ')']).skip(1).find(|part| !part.is_empty());
+            let names: Vec<_> = presented.iter().filter_map(bare).collect();
             return words!("is for another name: {}", Escaped(names.join(", ").as_bytes()));
         }
         E::Other(error) => match error.0.downcast_ref() {

@@ -12,7 +12,7 @@ pub(super) const CERTIFICATE: &str = "certificate";
 pub(super) const KEY: &str = "private key";
 
 /// What may stand beside certificates and keys, by the end of its label.
-const OTHERS: [&str; 4] = [" KEY", " PARAMETERS", " REQUEST", " CRL"];
+const OTHERS: [&[u8]; 4] = [b" KEY", b" PARAMETERS", b" REQUEST", b" CRL"];
 
 /// All sections of `file` that hold `what`; at least one. A beginning that is not understood is an error: it may begin
 /// just what is needed.
@@ -26,18 +26,17 @@ pub(super) fn sections<T: PemObject>(file: &Fresh, what: &'static str) -> Result
             continue;
         }
         let content = match section(behind) {
-            _ if margin != "----" => Err("a malformed BEGIN line".into()),
-            None => Err("a PEM section without its END line".into()),
-            Some((label, body, next)) => {
+            Some((label, body, next)) if margin == "----" => {
                 rest = next;
                 decoded(label, body, what)
             }
+            _ => Err("a malformed PEM section".into()),
         };
         let line = || text[..text.len() - behind.len()].matches('\n').count() + 1;
         let content = content.map_err(|why| words!("{}:{}: {}", path, line(), why))?;
         found.extend(content.and_then(|(kind, der)| T::from_pem(kind, der)));
     }
-    if found.is_empty() { Err(words!("{}: no {} in PEM form in it", path, what)) } else { Ok(found) }
+    if found.is_empty() { Err(words!("{}: no usable {} in PEM form in it", path, what)) } else { Ok(found) }
 }
 
 /// The label and the body of the section with which `text` goes on, and what follows it.
@@ -50,13 +49,14 @@ fn section(text: &str) -> Option<(&str, &str, &str)> {
 /// What a section holds, if that may be of use.
 fn decoded(label: &str, body: &str, what: &'static str) -> Result<Option<(SectionKind, Vec<u8>)>, Line> {
     // As PKCS#8, and as OpenSSL did it before, with headers in front of the base64.
-    if label.ends_with("PRIVATE KEY") && (label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED")) {
+    let is_encrypted = label.starts_with("ENCRYPTED") || body.contains("ENCRYPTED");
+    if is_encrypted && label.as_bytes().ends_with(b"PRIVATE KEY") {
         let refusal = Err("the private key is encrypted; golock needs an unencrypted one".into());
         return if what == KEY { refusal } else { Ok(None) };
     }
-    let kind = match label {
-        "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => "CERTIFICATE",
-        other => other,
+    let kind = match label.as_bytes() {
+        b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE" => "CERTIFICATE",
+        _ => label,
     };
     let (broken, shown) = (|shown| Err(words!("a broken section: {}", shown)), Escaped(label.as_bytes()));
     let plain = format!("-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n");
@@ -71,7 +71,7 @@ fn decoded(label: &str, body: &str, what: &'static str) -> Result<Option<(Sectio
             Ok(is_wanted.then_some((SectionKind::Certificate, der)))
         }
         Ok(content) => Ok(Some(content)),
-        Err(Error::NoItemsFound) if OTHERS.iter().any(|end| label.ends_with(end)) => Ok(None),
+        Err(Error::NoItemsFound) if OTHERS.iter().any(|end| label.as_bytes().ends_with(end)) => Ok(None),
         Err(Error::NoItemsFound) => Err(words!("a section of an unknown kind: {}", shown)),
         Err(_) => broken(shown),
     }

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::tls::Secured;
-use crate::support::tls::certificates::{Authority, Papers, encrypted, pem};
+use crate::support::tls::certificates::{Authority, KeyKind, Papers, encrypted, openssl, pem};
+use crate::support::tls::odd::{Oddity, odd};
 use crate::support::{Golock, Job, Scene, Scripted, each};
 
 /// An authority and a client's papers, to be spoiled.
@@ -38,6 +39,16 @@ impl Desk {
         done.assert_one_line(201, words);
         assert_eq!((job.runs(), nobody.connections()), (0, 0));
         assert_holds_no_key(&done.stderr, &pem(&self.papers.key));
+    }
+}
+
+impl Desk {
+    /// The same, and that this is all that is said of the file.
+    fn refuse_exactly(&self, setting: &str, file: &Path, why: &str) {
+        let (nobody, job) = (Scripted::start(|_, _| ()), Job::exits(7));
+        let done = self.golock(nobody.port(), &job).set(setting, file).run();
+        assert_eq!((done.code, done.stderr), (201, format!("golock: sh did not run: {}{why}\n", name(file))));
+        assert_eq!((job.runs(), nobody.connections()), (0, 0));
     }
 }
 
@@ -94,29 +105,49 @@ fn a_file_without_what_it_should_hold_is_named() {
     let binary = write("");
     fs::write(&binary, [0x30, 0x82, 0x01, 0x0a, 0xff, 0x00]).unwrap();
     let hollow = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let wrong: [(&str, PathBuf); 10] = [
-        ("TLS_CA", write("")),
-        ("TLS_CA", write("not PEM\n")),
-        ("TLS_CA", write(hollow)),
-        ("TLS_CA", binary.clone()),
-        ("TLS_CA", key.clone()),
-        ("TLS_CERT", write("")),
-        ("TLS_CERT", key.clone()),
-        ("TLS_KEY", write("")),
-        ("TLS_KEY", binary),
-        ("TLS_KEY", certificate.clone()),
+    let wrong: [(&str, PathBuf, &str); 10] = [
+        ("TLS_CA", write(""), ": it is empty"),
+        ("TLS_CA", write("not PEM\n"), ": no usable CA certificate in PEM form in it"),
+        ("TLS_CA", write(hollow), ":1: a broken section: CERTIFICATE"),
+        ("TLS_CA", binary.clone(), ": no usable CA certificate in PEM form in it"),
+        ("TLS_CA", key.clone(), ": no usable CA certificate in PEM form in it"),
+        ("TLS_CERT", write(""), ": it is empty"),
+        ("TLS_CERT", key.clone(), ": no usable certificate in PEM form in it"),
+        ("TLS_KEY", write(""), ": it is empty"),
+        ("TLS_KEY", binary, ": no usable private key in PEM form in it"),
+        ("TLS_KEY", certificate.clone(), ": no usable private key in PEM form in it"),
     ];
-    each(&wrong, |(setting, file)| {
-        let what = if *setting == "TLS_KEY" { "private key" } else { "certificate" };
-        desk.refuse(setting, file, &[name(file), what]);
-    });
+    each(&wrong, |(setting, file, why)| desk.refuse_exactly(setting, file, why));
 }
 
 #[test]
 fn a_key_under_a_pass_phrase_is_of_no_use() {
     let desk = Desk::new();
-    let file = desk.authority.write(&encrypted(&pem(&desk.papers.key)));
-    desk.refuse("TLS_KEY", &file, &[name(&file), "unencrypted"]);
+    let key = pem(&desk.papers.key);
+    // As PKCS#8, and with headers, as OpenSSL did it before.
+    let old = openssl(&["ec", "-aes-256-cbc", "-passout", "pass:phrase"], &key);
+    assert!(old.contains("Proc-Type: 4,ENCRYPTED"));
+    each(&[encrypted(&key), old], |key| {
+        let file = desk.authority.write(&format!("# mine\n{key}"));
+        desk.refuse_exactly("TLS_KEY", &file, ":2: the private key is encrypted; golock needs an unencrypted one");
+        // It does no harm where nobody looks for a key.
+        let chain = desk.authority.write(&(key.clone() + &pem(&desk.papers.certificate)));
+        desk.refuse_exactly("TLS_KEY", Path::new("/missing"), ": No such file or directory");
+        let (nobody, job) = (Scripted::start(|_, _| ()), Job::exits(7));
+        let done = desk.golock(nobody.port(), &job).set("TLS_CERT", &chain).set("RECONNECT_ATTEMPTS", "0").run();
+        assert!(nobody.connections() == 1, "{done:?}");
+    });
+}
+
+#[test]
+fn a_key_that_nobody_verifies_is_of_no_use() {
+    let desk = Desk::new();
+    let forms: [&[&str]; 3] =
+        [&["genrsa", "1024"], &["genpkey", "-algorithm", "ed448"], &["ecparam", "-name", "secp521r1", "-genkey"]];
+    each(&forms, |words| {
+        let file = desk.authority.write(&openssl(words, ""));
+        desk.refuse_exactly("TLS_KEY", &file, ": not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519");
+    });
 }
 
 #[test]
@@ -139,14 +170,17 @@ fn a_broken_section_is_named_by_file_and_line() {
         ("TLS_KEY", write(&format!("# mine\n\n{}", broken_at(&key, 3))), 3),
         ("TLS_KEY", write(&key.replace("-----END PRIVATE KEY-----", "")), 1),
     ];
-    each(&wrong, |(setting, file, line)| desk.refuse(setting, file, &[&format!("{}:{line}", name(file))]));
+    each(&wrong, |(setting, file, line)| desk.refuse(setting, file, &[&format!("{}:{line}: ", name(file))]));
 }
 
 #[test]
 fn a_key_of_another_certificate_is_noticed() {
     let desk = Desk::new();
     let other = desk.authority.issue(&["other"]).key;
-    desk.refuse("TLS_KEY", &other, &[name(&desk.papers.certificate), name(&other)]);
+    let why = "do not go together: the key is that of another certificate";
+    desk.refuse("TLS_KEY", &other, &[&format!("{} and {} {why}", name(&desk.papers.certificate), name(&other))]);
+    let old = odd(&desk.authority, &KeyKind::P256.generate(), Oddity::Version1);
+    desk.refuse("TLS_CERT", &old.certificate, &[why]);
 }
 
 #[test]
@@ -182,7 +216,7 @@ fn neither_key_nor_password_is_in_any_output() {
     for identity in [&papers, &secured.authority.self_signed(&["client"], |_| ())] {
         let scene = Scene::new(&secured.server, Job::exits(7));
         let golock = secured.golock(&scene).identity(identity).set("VERBOSE", "yes");
-        let by_url = golock.clone().set("HOST", "").set("PORT", "").set("TLS", "").set("URL", url(&scene));
+        let by_url = golock.clone().unset("HOST").unset("PORT").unset("TLS").set("URL", url(&scene));
         for done in [golock.set("AUTH", SECRET).run(), by_url.run()] {
             let told = done.stdout + &done.stderr;
             assert!(told.contains(&scene.name()) && !told.contains(SECRET), "{told}");

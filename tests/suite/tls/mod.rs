@@ -3,6 +3,11 @@
 mod cuts;
 mod faults;
 mod files;
+mod forms;
+mod names;
+mod oddities;
 mod ports;
+mod reasons;
+mod renewal;
 mod sessions;
 mod trust;

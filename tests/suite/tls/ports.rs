@@ -89,7 +89,9 @@ fn a_server_that_speaks_only_older_versions_says_so() {
         drain(stream);
     });
     let job = Job::exits(7);
-    tls(plain(server.port(), &job)).run().assert_one_line(201, &["cronlock.ports", "alert", "Version"]);
+    tls(plain(server.port(), &job))
+        .run()
+        .assert_one_line(201, &["cronlock.ports", "the server speaks neither TLS 1.2 nor TLS 1.3"]);
     assert_eq!((job.runs(), server.connections()), (0, 1));
 }
 

@@ -53,27 +53,38 @@ impl Flaw {
         }
     }
 
-    /// What golock must say of it.
+    /// What golock must say of the server's certificate.
     fn reason(self) -> &'static str {
         match self {
-            Self::Expired => "certificate has expired",
-            Self::NotYetValid => "certificate is not valid yet",
-            Self::OtherName => "redis.example",
-            Self::OtherAddress => "192.0.2.1",
-            Self::Nameless => "subjectAltName",
-            Self::ForClients => "certificate is not",
-            Self::SelfSigned | Self::SelfSignedCa => "not trusted",
+            Self::Expired => "has expired",
+            Self::NotYetValid => "is not valid yet; is the clock right?",
+            Self::OtherName => "is for another name: redis.example",
+            Self::OtherAddress => "is for another name: 192.0.2.1",
+            Self::Nameless => "is for another name: it has no subjectAltName, and a CN does not count",
+            Self::ForClients => "is not meant for servers (extendedKeyUsage)",
+            Self::SelfSigned => "is of a CA that is not trusted",
+            Self::SelfSignedCa => "is not trusted: it is that of a CA, or self-signed",
         }
     }
 }
 
-/// Asserts that golock gave up at the first connection, and said why.
+/// Asserts that golock gave up at the first connection, and said just why.
 #[track_caller]
 fn assert_refused(scene: &Scene<'_>, golock: &Golock, reason: &str) {
-    let port = scene.proxy.port().to_string();
-    golock.run().assert_one_line(201, &[&scene.name(), &port, reason]);
+    let (name, port) = (scene.name(), scene.proxy.port());
+    let done = golock.run();
+    let found = done.stderr.replace("127.0.0.1", "localhost");
+    let expected =
+        format!("golock: sh did not run: cannot take the lock {name}: redis at localhost:{port}: {reason}\n");
+    assert_eq!((done.code, found), (201, expected));
     scene.assert_not_run();
     assert_eq!(scene.proxy.connections(), 1);
+}
+
+/// The same for a certificate of the server's that is not accepted.
+#[track_caller]
+fn assert_flawed(scene: &Scene<'_>, golock: &Golock, flaw: &str) {
+    assert_refused(scene, golock, &format!("the server's certificate {flaw}"));
 }
 
 /// Asserts that the job ran, and that it cost two connections.
@@ -85,14 +96,16 @@ fn assert_served(scene: &Scene<'_>, golock: &Golock) {
 }
 
 #[test]
-fn every_kind_of_key_serves() {
-    let cases = with_versions(&[KeyKind::P256, KeyKind::P384, KeyKind::Rsa]);
-    each(&cases, |&(version, kind)| {
+fn every_kind_of_key_serves_with_every_other() {
+    each(&with_versions(&KeyKind::ALL), |&(version, kind)| {
         let issue = |authority: &Authority| authority.issue_for(&kind.generate(), &["localhost"], |_| ());
-        let secured = Secured::with(Authority::new(), issue, &["--tls-protocols", version]);
-        let scene = Scene::new(&secured.server, Job::exits(7));
-        assert_served(&scene, &secured.golock(&scene));
-        assert_eq!(secured.server.connections_received(), 2);
+        let words = ["--tls-protocols", version, "--tls-auth-clients", "optional"];
+        let secured = Secured::with(Authority::new(), issue, &words);
+        for own in KeyKind::ALL.map(Some).into_iter().chain([None]) {
+            let scene = Scene::new(&secured.server, Job::exits(7));
+            let papers = own.map(|own| secured.authority.issue_for(&own.generate(), &["client"], |_| ()));
+            assert_served(&scene, &papers.iter().fold(secured.golock(&scene), Golock::identity));
+        }
     });
 }
 
@@ -104,7 +117,7 @@ fn a_server_may_be_known_by_its_address() {
         let scene = Scene::new(&secured.server, Job::exits(7));
         assert_served(&scene, &secured.golock(&scene).set("HOST", "127.0.0.1"));
         let other = Scene::new(&secured.server, Job::exits(7));
-        assert_refused(&other, &secured.golock(&other).set("HOST", "localhost"), "127.0.0.1");
+        assert_flawed(&other, &secured.golock(&other), "is for another name: localhost");
     });
 }
 
@@ -113,7 +126,7 @@ fn a_url_can_ask_for_tls() {
     let secured = Secured::start(&["--requirepass", "p@ss"]);
     let scene = Scene::new(&secured.server, Job::exits(7));
     let url = format!("rediss://:p%40ss@localhost:{}/3", scene.proxy.port());
-    assert_served(&scene, &secured.golock(&scene).set("HOST", "").set("PORT", "").set("TLS", "").set("URL", url));
+    assert_served(&scene, &secured.golock(&scene).unset("HOST").unset("PORT").unset("TLS").set("URL", url));
 }
 
 #[test]
@@ -122,10 +135,10 @@ fn password_and_database_go_through_tls() {
     let scene = Scene::new(&secured.server, Job::gated(7));
     let running = secured.golock(&scene).set("AUTH", "secret").set("DB", "3").spawn();
     scene.job.wait_running();
-    assert_eq!(secured.server.keys(), [format!("3:{}", scene.name())]);
+    assert_eq!(secured.server.locks(), [format!("3:{}", scene.name())]);
     scene.job.open_gate();
     running.wait().assert_silent(7);
-    assert_eq!((secured.server.keys().len(), scene.proxy.connections()), (0, 2));
+    assert_eq!((secured.server.locks().len(), scene.proxy.connections()), (0, 2));
     for record in scene.proxy.records() {
         assert!(!String::from_utf8_lossy(&record.request).contains("secret"));
     }
@@ -158,14 +171,14 @@ fn a_ca_that_was_not_named_is_not_trusted() {
         let refused = |trusted: &Path, default: &Path, reason| {
             let scene = Scene::new(&secured.server, Job::exits(7));
             let golock = secured.golock(&scene).set("TLS_CA", trusted).env("SSL_CERT_FILE", default);
-            assert_refused(&scene, &golock, reason);
+            assert_flawed(&scene, &golock, reason);
         };
         let (none, known) = (Path::new(""), secured.authority.file());
         // Without a file, only the CAs of the public web are trusted.
-        refused(none, none, "not trusted");
-        refused(none, &stranger.file(), "not trusted");
-        refused(&stranger.file(), &known, "not trusted");
-        refused(&namesake.file(), &known, "certificate");
+        refused(none, none, "is of a CA that is not trusted");
+        refused(none, &stranger.file(), "is of a CA that is not trusted");
+        refused(&stranger.file(), &known, "is of a CA that is not trusted");
+        refused(&namesake.file(), &known, "is not of the trusted CA, but of one with the same name");
     });
 }
 
@@ -174,7 +187,7 @@ fn a_flawed_certificate_is_refused_at_once_and_the_flaw_named() {
     each(&with_versions(FLAWS), |&(version, flaw)| {
         let secured = Secured::with(Authority::new(), |authority| flaw.issue(authority), &["--tls-protocols", version]);
         let scene = Scene::new(&secured.server, Job::exits(7));
-        assert_refused(&scene, &secured.golock(&scene), flaw.reason());
+        assert_flawed(&scene, &secured.golock(&scene), flaw.reason());
     });
 }
 
@@ -216,7 +229,8 @@ fn a_self_signed_certificate_can_be_trusted_by_itself() {
         let scene = Scene::new(&secured.server, Job::exits(7));
         assert_served(&scene, &secured.golock(&scene).set("TLS_CA", &certificate));
         let other = Scene::new(&secured.server, Job::exits(7));
-        assert_refused(&other, &secured.golock(&other).set("TLS_CA", &certificate).set("HOST", "127.0.0.1"), "name");
+        let golock = secured.golock(&other).set("TLS_CA", &certificate).set("HOST", "127.0.0.1");
+        assert_flawed(&other, &golock, "is for another name: localhost");
     });
 }
 
@@ -233,7 +247,7 @@ fn a_self_signed_certificate_that_has_expired_is_not_trusted_even_by_itself() {
     };
     let secured = Secured::with(Authority::new(), issue, &[]);
     let scene = Scene::new(&secured.server, Job::exits(7));
-    assert_refused(&scene, &secured.golock(&scene).set("TLS_CA", certificate.unwrap()), "expired");
+    assert_flawed(&scene, &secured.golock(&scene).set("TLS_CA", certificate.unwrap()), "has expired");
 }
 
 #[test]
@@ -276,12 +290,16 @@ fn a_client_that_the_server_does_not_know_is_told_so() {
         let expired = secured.authority.issue_for(&KeyKind::P256.generate(), &["client"], |params| {
             params.not_after = date_time_ymd(2020, 1, 1);
         });
-        let foreign = stranger.issue(&["client"]);
-        for papers in [None, Some(expired), Some(foreign)] {
+        let missing = if *version == "TLSv1.3" { "CertificateRequired" } else { "HandshakeFailure" };
+        for (papers, alert, hint) in [
+            (None, missing, "; does it want a client certificate?"),
+            (Some(expired), "CertificateExpired", ""),
+            (Some(stranger.issue(&["client"])), "DecryptError", ""),
+            (Some(Authority::named("Another CA").issue(&["client"])), "UnknownCA", ""),
+        ] {
             let scene = Scene::new(&secured.server, Job::exits(7));
-            let golock = secured.golock(&scene);
-            let golock = papers.iter().fold(golock, Golock::identity);
-            assert_refused(&scene, &golock, "alert");
+            let golock = papers.iter().fold(secured.golock(&scene), Golock::identity);
+            assert_refused(&scene, &golock, &format!("the server ended TLS with the alert {alert}{hint}"));
         }
     });
 }

@@ -9,7 +9,7 @@ use crate::docs::repository;
 const NO_MESSAGES: [(&str, &str); 1] = [("config/help.rs", "the help, which is a text of its own")];
 
 /// What stands before a sentence that is no message: reasons of lints, texts that are made for scripts, help.
-const NO_MESSAGE: [&str; 11] = [
+const NO_MESSAGE: [&str; 13] = [
     "reason = ",
     "format!(",
     "write!(f, ",
@@ -21,6 +21,8 @@ const NO_MESSAGE: [&str; 11] = [
     "join(",
     "format_args!(",
     "split(",
+    "split_once(",
+    "body.contains(",
 ];
 
 /// A sentence, with `{}` where a value comes.

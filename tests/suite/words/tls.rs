@@ -1,15 +1,21 @@
 //! The same for everything about TLS.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::ALL_VERSIONS;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
 
 use super::scenes::{Stage, Told, golock};
 use crate::support::scripted::send;
 use crate::support::tls::Secured;
-use crate::support::tls::certificates::{Authority, KeyKind, Papers, as_ca, encrypted, pem};
-use crate::support::tls::front::{Front, config};
+use crate::support::tls::certificates::{Authority, KeyKind, Papers, as_ca, encrypted, openssl, pem};
+use crate::support::tls::foreign::Foreign;
+use crate::support::tls::front::{Always, Front, config, load};
+use crate::support::tls::odd::{ODDITIES, odd};
 use crate::support::{Golock, Scripted};
 
 /// Servers, their certificates, and a job.
@@ -31,6 +37,19 @@ impl Fair {
         self.golock(front.port()).run().into()
     }
 
+    /// What it says of one that shows this certificate, and signs with the key of `signer`.
+    fn is_shown(&self, shown: &Papers, signer: &Papers) -> Told {
+        let mut config = config(&self.authority.issue(&["localhost"]), ALL_VERSIONS);
+        let key = any_supported_type(&load(signer).1).unwrap();
+        config.cert_resolver = Arc::new(Always(Arc::new(CertifiedKey::new(vec![load(shown).0], key))));
+        self.golock(Front::start(config).port()).run().into()
+    }
+
+    /// What it says of a server of OpenSSL with these papers and options.
+    fn shakes_hands(&self, papers: &Papers, words: &[&str]) -> Told {
+        self.golock(Foreign::start(papers, words).port()).run().into()
+    }
+
     fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Papers {
         self.authority.issue_for(&KeyKind::P256.generate(), &["localhost"], change)
     }
@@ -38,7 +57,7 @@ impl Fair {
 
 pub(super) fn tls() -> Vec<Told> {
     let fair = Fair { authority: Authority::new(), stage: Stage::new() };
-    [certificates(&fair), ports(&fair), files(&fair), sessions(&fair)].into_iter().flatten().collect()
+    [certificates(&fair), reasons(&fair), ports(&fair), files(&fair), sessions(&fair)].into_iter().flatten().collect()
 }
 
 fn certificates(fair: &Fair) -> Vec<Told> {
@@ -64,8 +83,38 @@ fn certificates(fair: &Fair) -> Vec<Told> {
     let front = Front::start(config(&papers[0], ALL_VERSIONS));
     let unnamed = fair.golock(front.port());
     told.push(unnamed.clone().set("TLS_NAME", "not a name").run().into());
+    told.extend(ODDITIES.map(|oddity| {
+        let odd = odd(&fair.authority, &KeyKind::P256.generate(), oddity);
+        fair.is_shown(&odd, &odd)
+    }));
     told.push(unnamed.set("TLS_CA", "").set("TLS_SKIP_VERIFY", "yes").run().into());
     told
+}
+
+/// Servers of OpenSSL that no golock can speak with.
+fn reasons(fair: &Fair) -> Vec<Told> {
+    let papers = fair.authority.issue(&["localhost"]);
+    let p521 = fair.authority.write(&openssl(&["ecparam", "-name", "secp521r1", "-genkey", "-noout"], ""));
+    let words = ["req", "-x509", "-new", "-subj", "/CN=p521", "-sha256", "-key", p521.to_str().unwrap()];
+    let ca = fair.authority.write(&openssl(&words, ""));
+    let request = openssl(&["req", "-new", "-subj", "/CN=x", "-key", papers.key.to_str().unwrap()], "");
+    let words = ["x509", "-req", "-sha256", "-CA", ca.to_str().unwrap(), "-CAkey", p521.to_str().unwrap()];
+    let names = fair.authority.write("subjectAltName=DNS:localhost\n");
+    let words = [&words[..], &["-set_serial", "3", "-extfile", names.to_str().unwrap()]].concat();
+    let certificate = fair.authority.write(&openssl(&words, &request));
+    let small = fair.authority.write(&openssl(&["genrsa", "1024"], ""));
+    let words = ["req", "-x509", "-new", "-subj", "/CN=small", "-key", small.to_str().unwrap()];
+    let small = Papers { certificate: fair.authority.write(&openssl(&words, "")), key: small };
+    let trusting = |papers: &Papers, ca: &Path| -> Told {
+        let server = Foreign::start(papers, &[]);
+        fair.golock(server.port()).set("TLS_CA", ca).run().into()
+    };
+    vec![
+        fair.is_shown(&papers, &fair.authority.issue(&["localhost"])),
+        fair.shakes_hands(&papers, &["-groups", "P-521"]),
+        trusting(&Papers { certificate, key: papers.key.clone() }, &ca),
+        trusting(&small, &small.certificate),
+    ]
 }
 
 fn ports(fair: &Fair) -> Vec<Told> {
@@ -106,6 +155,9 @@ fn files(fair: &Fair) -> Vec<Told> {
         run("TLS_CA", &write("no section")),
         run("TLS_CA", &write(&broken)),
         run("TLS_CA", &write(not_one)),
+        run("TLS_CA", &write("-----BEGIN CERTIFICATE")),
+        run("TLS_CA", &write("-----BEGIN A\u{7}B-----\n-----END A\u{7}B-----\n")),
+        with(&own.certificate, &write(&openssl(&["genrsa", "1024"], ""))),
         with(&own.certificate, &other.key),
         with(&own.certificate, &write(&encrypted(&pem(&own.key)))),
     ];

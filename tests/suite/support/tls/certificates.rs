@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
+    PKCS_ECDSA_P384_SHA384,
 };
 use tempfile::TempDir;
 
@@ -38,11 +38,14 @@ pub(crate) struct Authority {
 }
 
 impl KeyKind {
+    pub(crate) const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa];
+
     pub(crate) fn generate(self) -> KeyPair {
         match self {
             Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
             Self::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(),
-            Self::Ed25519 => KeyPair::generate_for(&PKCS_ED25519).unwrap(),
+            // That of rcgen also holds the public key, which OpenSSL does not understand.
+            Self::Ed25519 => KeyPair::from_pem(&openssl(&["genpkey", "-algorithm", "ed25519"], "")).unwrap(),
             Self::Rsa => KeyPair::from_pem(rsa_key()).unwrap(),
         }
     }
@@ -64,7 +67,8 @@ pub(crate) fn encrypted(key: &str) -> String {
     openssl(&["pkey", "-aes-256-cbc", "-passout", "pass:phrase"], key)
 }
 
-fn openssl(words: &[&str], input: &str) -> String {
+/// What the openssl command makes of `input`.
+pub(crate) fn openssl(words: &[&str], input: &str) -> String {
     let mut child = Command::new("openssl")
         .args(words)
         .stdin(Stdio::piped())
@@ -78,9 +82,31 @@ fn openssl(words: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A PEM section.
+pub(crate) fn armoured(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |group: &[u8]| {
+        let number = group.iter().chain(&[0; 2]).take(3).fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        [18, 12, 6, 0]
+            .iter()
+            .enumerate()
+            .map(
+                move |(place, shift)| {
+                    if place <= group.len() { char::from(DIGITS[number >> shift & 63]) } else { '=' }
+                },
+            )
+            .collect::<String>()
+    };
+    let lines: Vec<String> = der.chunks(48).map(|line| line.chunks(3).map(digits).collect()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 impl Authority {
+    /// What an authority calls itself.
+    pub(crate) const NAME: &str = "CA of a test";
+
     pub(crate) fn new() -> Self {
-        Self::named("CA of a test")
+        Self::named(Self::NAME)
     }
 
     pub(crate) fn named(name: &str) -> Self {
@@ -101,6 +127,11 @@ impl Authority {
     /// Its own certificate.
     pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// The key with which it signs.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
     }
 
     /// A new file that nobody else can read.

@@ -1,7 +1,9 @@
 //! A redis-server that speaks TLS, with the certificates that belong to it.
 
 pub(crate) mod certificates;
+pub(crate) mod foreign;
 pub(crate) mod front;
+pub(crate) mod odd;
 pub(crate) mod trickle;
 
 use self::certificates::{Authority, Papers};
