@@ -41,6 +41,8 @@ mod lost_locks;
 mod lost_replies;
 mod messages;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod moments;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod outage;
