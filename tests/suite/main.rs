@@ -62,6 +62,8 @@ mod secrets;
 mod settings;
 mod shown;
 mod signals;
+#[cfg(target_os = "linux")]
+mod stops;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

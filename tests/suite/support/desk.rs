@@ -70,10 +70,11 @@ impl Desk {
         tcgetattr(&self.master).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
-    /// golock in the foreground of this terminal, which it leads the session of, with its output elsewhere. The first
-    /// terminal that a leader of a session without one opens becomes its own.
-    pub(crate) fn before(&self, golock: Golock) -> Golock {
-        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c 'exec <{}; exec "$0" "$@"' "$0" "$@""#, self.terminal))
+    /// golock in the foreground of this terminal, which it leads the session of, with its output elsewhere, and with this
+    /// redirection of its input. The first terminal that a leader of a session without one opens becomes its own.
+    pub(crate) fn at(&self, stdin: &str, golock: Golock) -> Golock {
+        let open = format!(r#"exec <{}; exec {stdin}; exec "$0" "$@""#, self.terminal);
+        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c '{open}' "$0" "$@""#))
     }
 }
 
