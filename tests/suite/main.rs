@@ -43,6 +43,8 @@ mod lost_locks;
 mod lost_replies;
 mod messages;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod moments;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod outage;
@@ -71,6 +73,8 @@ mod signals;
 mod slips;
 mod sources;
 mod stuck_stderr;
+#[cfg(target_os = "linux")]
+mod stops;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
