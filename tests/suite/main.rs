@@ -58,6 +58,8 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
 mod replies;
+#[cfg(target_os = "linux")]
+mod schedules;
 mod secrets;
 mod settings;
 mod shown;
