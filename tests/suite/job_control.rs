@@ -183,7 +183,7 @@ fn whoever_is_stopped_by_another_is_a_stopped_job_too() {
         let shell = shell(&graceless(server.port()).set("KEY", format!("{golock} {signal:?}")));
         shell.line("$G $J");
         let job = shell.job();
-        let golock = if golock { Some(parent(job)) } else { None };
+        let golock = if golock { parent(job) } else { None };
         kill_process(golock.unwrap_or(job), signal).unwrap();
         assert!(shell.ask("jobs").contains("Stopped"));
         continue_in_foreground(&shell, job);

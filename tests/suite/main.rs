@@ -66,6 +66,7 @@ mod replies;
 mod rotated;
 #[cfg(target_os = "linux")]
 mod route;
+mod schedules;
 mod secrets;
 mod settings;
 mod shown;

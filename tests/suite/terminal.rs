@@ -14,7 +14,7 @@ use crate::support::{Server, each, until};
 #[track_caller]
 fn wait_running(notes: &Notes) {
     let job = notes.pid("pid");
-    until("golock watches over its job", || sleeps(&status(parent(job))));
+    until("golock watches over its job", || parent(job).is_some_and(|golock| sleeps(&status(golock))));
 }
 
 #[test]

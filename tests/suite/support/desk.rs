@@ -158,7 +158,9 @@ impl Shell {
     #[track_caller]
     pub(crate) fn job(&self) -> Pid {
         let job = self.notes.pid("pid");
-        until("golock watches over its job", || !self.has_terminal() && sleeps(&status(parent(job))));
+        until("golock watches over its job", || {
+            !self.has_terminal() && parent(job).is_some_and(|golock| sleeps(&status(golock)))
+        });
         job
     }
 }
