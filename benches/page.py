@@ -17,15 +17,15 @@ def setting(server, golock):
     return f"Measured on {platform.machine()} with {cores} cores, Redis {server.version}, a golock of {size:,} bytes."
 
 
-def put_into_design(maker, text):
-    """Replaces what `maker` has put into DESIGN.md between its two comments."""
-    path = f"{ROOT}/DESIGN.md"
+def put_into(page, maker, text):
+    """Replaces what `maker` has put into `page` between its two comments."""
+    path = f"{ROOT}/{page}"
     with open(path, encoding="utf-8") as file:
-        page = file.read()
+        content = file.read()
     start, end = f"<!-- made by {maker} -->\n", f"<!-- end of {maker} -->"
     place = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
-    new, count = place.subn(lambda _: f"{start}{text}\n{end}", page)
+    new, count = place.subn(lambda _: f"{start}{text}\n{end}", content)
     if count != 1:
-        sys.exit(f"DESIGN.md has {count} places for {maker}")
+        sys.exit(f"{page} has {count} places for {maker}")
     with open(path, "w", encoding="utf-8") as file:
         file.write(new)

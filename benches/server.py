@@ -13,24 +13,27 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PATIENCE = 120  # seconds after which a condition will not come to hold any more
 PASSWORD = "0123456789abcdef"
 DATABASE = "3"
-LOCK_COMMANDS = {"auth", "select", "set", "get", "del", "eval", "pexpire"}
+LOCK_COMMANDS = {"auth", "select", "set", "get", "del", "eval", "scan"}
 
 
 def in_own_network():
-    """Runs the script again in a network of its own, so that the kernel's limits can be set and its counters are ours."""
+    """Runs the script again in a network of its own, so that the kernel's limits can be set and its counters are ours.
+    The host is called web12 there."""
     if os.environ.get("BENCH_NETWORK") != "own":
-        unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+        unshare = ["unshare", "-nu"] if os.geteuid() == 0 else ["unshare", "-rnu"]
         if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
             sys.exit(f"{sys.argv[0]}: {' '.join(unshare)} is refused here")
         os.execvpe("unshare", [*unshare, sys.executable, *sys.argv], {**os.environ, "BENCH_NETWORK": "own"})
     siocsifflags, up, running, name = 0x8914, 0x1, 0x40, b"lo"
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, siocsifflags, struct.pack("16sh14x", name, up | running))
+    socket.sethostname("web12")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -101,6 +104,43 @@ def golock_binary():
     return os.path.abspath(path)
 
 
+def encoded(*words):
+    """A command as Redis reads it."""
+    every = [word.encode() for word in words]
+    return b"*%d\r\n" % len(every) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in every)
+
+
+class Recorder:
+    """A proxy that keeps what golock sends."""
+
+    def __init__(self, port):
+        self.server, self.requests = ("127.0.0.1", port), []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            golock, _ = self.listener.accept()
+            with golock, socket.create_connection(self.server) as redis:
+                while request := golock.recv(65536):
+                    self.requests.append(request)
+                    redis.sendall(request)
+                    golock.sendall(redis.recv(65536))
+
+
+def said_by(golock, server, **settings):
+    """What golock sends in one run, and the token and the fence in it."""
+    recorder = Recorder(server.port)
+    # With WAIT, golock does not say how long ago it started. Repeated later, that would be wrong, and Redis might
+    # answer that another run has served.
+    env = {**server.settings(GRACE=0, WAIT=1, **settings), "CRONLOCK_PORT": str(recorder.port)}
+    job = subprocess.run([golock, "/usr/bin/env"], env=env, check=True, capture_output=True, text=True).stdout
+    given = dict(line.split("=", 1) for line in job.splitlines())
+    said = dict(zip(("LOOK", "CONFIRM", "RELEASE"), recorder.requests, strict=True))
+    return {**said, **{name: given.get(f"GOLOCK_{name}", "").encode() for name in ("TOKEN", "FENCE")}}
+
+
 class Server:
     """A redis-server, asked through a Unix socket, so that only golocks are on its network."""
 
@@ -152,8 +192,8 @@ class Server:
         shutil.rmtree(self.folder)
 
     def ask(self, *words):
-        """Sends one command without spaces in its arguments; returns its reply, which is no array."""
-        request = (" ".join(words) + "\r\n").encode()
+        """Sends one command; returns its reply, which is not an array."""
+        request = encoded(*words)
         self.socket.sendall(request)
         reply = b""
         while not reply.endswith(b"\r\n") or (reply[:1] == b"$" and len(reply) < self.length(reply)):
@@ -245,7 +285,8 @@ class Herd:
 
     def start(self, count):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        files = [(os.POSIX_SPAWN_OPEN, 2, self.errors, flags, 0o600)]
+        places = enumerate((os.devnull, self.errors), start=1)
+        files = [(os.POSIX_SPAWN_OPEN, number, path, flags, 0o600) for number, path in places]
         for _ in range(count):
             words = [self.golock, *self.command]
             self.running.add(os.posix_spawn(self.golock, words, self.settings, file_actions=files))

@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn end(result: &str) -> End {
-        End { result: result.into(), success: result == "0" }
+        End { result: result.into(), success: result == "0", ran: true }
     }
 
     #[test]

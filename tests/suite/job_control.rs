@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::desk::{CTRL_BACKSLASH, CTRL_C, CTRL_D, CTRL_Z, Desk, Shell};
 use crate::support::job_tools::{field, graceless, status};
 use crate::support::wait::holds_within;
-use crate::support::watch::{command_line, is_alive};
+use crate::support::watch::{is_alive, parent};
 use crate::support::{Golock, Server, each, until};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) fn stop(shell: &Shell, job: Pid) {
     shell.desk.hit(CTRL_Z);
     let jobs = shell.ask("jobs");
     assert!(jobs.contains("Stopped"), "{jobs}");
-    assert!(is_stopped(job));
+    until("the job is stopped", || is_stopped(job));
 }
 
 /// Brings it back to the foreground.
@@ -65,7 +65,7 @@ const WAYS: &[&str] = &[
     ": | $G $J",
     "$G $J </dev/null",
     "echo $D/job | xargs $G sh",
-    "echo $D/job | xargs -n 1 -I FILE sh -c '$G sh FILE'",
+    "echo $D/job | xargs -I FILE sh -c '$G sh FILE'",
     "printf 'a\\nb\\n' | while read line; do $G $J; done",
     "while read line; do $G $J; done <<<a",
     "for each in a b; do $G $J; done",
@@ -183,22 +183,13 @@ fn whoever_is_stopped_by_another_is_a_stopped_job_too() {
         let shell = shell(&graceless(server.port()).set("KEY", format!("{golock} {signal:?}")));
         shell.line("$G $J");
         let job = shell.job();
-        let golock = if golock { Some(parent(job)) } else { None };
+        let golock = if golock { parent(job) } else { None };
         kill_process(golock.unwrap_or(job), signal).unwrap();
         assert!(shell.ask("jobs").contains("Stopped"));
         continue_in_foreground(&shell, job);
         assert_eq!(interrupt(&shell), "130");
     });
     assert_eq!(server.locks(), [""; 0]);
-}
-
-fn parent(pid: Pid) -> Pid {
-    Pid::from_raw(field(&status(pid), "PPid").parse().unwrap()).unwrap()
-}
-
-fn parent_is_golock(pid: Pid) -> bool {
-    let status = status(pid);
-    !status.is_empty() && command_line(parent(pid)).contains("golock")
 }
 
 #[test]
@@ -214,8 +205,7 @@ fn at_one_interrupt_a_list_of_golocks_ends() {
     each(&lists, |list| {
         let shell = shell(&graceless(server.port()).set("KEY", list));
         shell.line(list);
-        let job = shell.notes.pid("pid");
-        until("a job has the terminal", || shell.desk.foreground().is_some_and(|group| parent_is_golock(group)));
+        let job = shell.job();
         assert_eq!(interrupt(&shell), "130");
         assert!(!is_alive(job));
         assert_eq!(shell.notes.lines("pid", 1).len(), 1);
@@ -227,14 +217,12 @@ fn at_one_interrupt_a_list_of_golocks_ends() {
 fn a_job_that_does_something_else_at_an_interrupt_does_not_end_the_list() {
     let server = Server::start(&[]);
     let shell = shell(&graceless(server.port()));
-    let handling = r#"trap 'echo interrupted >>"$D/log"; exit 3' INT; echo $$ >"$D/pid"; while :; do sleep 0.02; done"#;
+    let handling =
+        r#"trap 'echo interrupted >>"$D/log"; exit 3' INT; echo $$ >>"$D/pid"; while :; do sleep 0.02; done"#;
     shell.notes.write("job", handling);
     shell.line("for each in a b; do $G $J; echo $? >>$D/codes; done");
     for count in 1..=2 {
-        until("the job has the terminal", || {
-            let said = shell.notes.read("pid");
-            said.trim().parse().ok().and_then(Pid::from_raw).is_some_and(|job| shell.desk.foreground() == Some(job))
-        });
+        shell.notes.lines("pid", count);
         shell.desk.hit(CTRL_C);
         assert_eq!(shell.notes.lines("codes", count), vec!["3"; count]);
     }

@@ -43,6 +43,8 @@ mod lost_locks;
 mod lost_replies;
 mod messages;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod moments;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod outage;
@@ -64,6 +66,7 @@ mod replies;
 mod rotated;
 #[cfg(target_os = "linux")]
 mod route;
+mod schedules;
 mod secrets;
 mod settings;
 mod shown;
@@ -71,6 +74,8 @@ mod signals;
 mod slips;
 mod sources;
 mod stuck_stderr;
+#[cfg(target_os = "linux")]
+mod stops;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -16,7 +16,7 @@ const BECOME: &str = r#"sh -c 'echo $$ >"$D/other"; exec "$@"' sh"#;
 fn stop_and_continue(shell: &Shell, job: Pid) {
     shell.desk.hit(CTRL_Z);
     assert!(shell.ask("jobs").contains("Stopped"));
-    assert!(is_stopped(job));
+    until("the job is stopped", || is_stopped(job));
     shell.line("fg");
     until("the line goes on", || !shell.has_terminal() && goes_on(job));
 }
@@ -158,7 +158,7 @@ fn a_pager_under_golock_reads_keys() {
 fn a_pager_behind_golock_reads_keys() {
     let server = Server::start(&[]);
     // A job that has long ended, and one that goes on.
-    each(&["seq 1 1000", "sh -c 'seq 1 1000; exec sh $D/job'"], |job| {
+    each(&["seq 1 1000", "sh -c 'seq 1 100000; exec sh $D/job'"], |job| {
         let shell = shell(&graceless(server.port()).set("KEY", job));
         shell.line(&format!("$G {job} | {BECOME} less"));
         let less = shell.notes.pid("other");

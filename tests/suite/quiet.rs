@@ -47,7 +47,7 @@ fn is_start(line: &str) -> bool {
 }
 
 /// Whether a process may trace another here.
-fn may_trace() -> bool {
+pub(crate) fn may_trace() -> bool {
     match Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status() {
         Err(error) if error.kind() == ErrorKind::NotFound => panic!("strace is not installed, and the tests need it"),
         status => status.unwrap().success(),

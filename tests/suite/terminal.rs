@@ -1,52 +1,34 @@
-//! On a terminal the job stays in the foreground, where it can read and where the keyboard's signals reach it.
+//! golock on a terminal without a shell: the job reads there, the keyboard's signals reach all of it once, and so do the
+//! ends that golock makes.
 
-use std::fs::File;
-use std::io::Write;
+use rustix::process::{Signal, kill_process};
 
-use rustix::process::{Signal, getpgid};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use crate::support::desk::{CTRL_C, Desk};
+use crate::support::job_tools::{Notes, WHILE_NOTED, graceless, sleeps, status};
+use crate::support::successor::{SUCCESSOR, take_over};
+use crate::support::tenant::{NAME, OBEDIENT, STUBBORN, Tenant, leasing};
+use crate::support::watch::{is_alive, parent};
+use crate::support::{Server, each, until};
 
-use crate::support::job_tools::{Notes, UNIGNORED, WHILE_NOTED, graceless};
-use crate::support::successor::take_over;
-use crate::support::tenant::{NAME, OBEDIENT, Tenant, leasing};
-use crate::support::{Golock, Server, each};
-
-/// The end of a terminal at which somebody types.
-struct Keyboard {
-    master: File,
-    terminal: String,
-}
-
-impl Keyboard {
-    fn new() -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let terminal = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        Self { master: master.into(), terminal }
-    }
-
-    fn hit(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// golock in the foreground of this terminal. The first that a leader of a session without a terminal opens
-    /// becomes its own.
-    fn before(&self, golock: Golock) -> Golock {
-        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c 'exec <{}; exec "$0" "$@"' "$0" "$@""#, self.terminal))
-    }
+/// Waits until the job of these notes runs, and golock watches over it.
+#[track_caller]
+fn wait_running(notes: &Notes) {
+    let job = notes.pid("pid");
+    until("golock watches over its job", || parent(job).is_some_and(|golock| sleeps(&status(golock))));
 }
 
 #[test]
 fn the_job_reads_from_the_terminal() {
-    each(&["0", "60"], |lease| {
+    // From its input, or whatever that is, by the terminal's name.
+    let ways = [("", "read line"), ("</dev/null", "read line </dev/tty"), ("<&-", "read line </dev/tty")];
+    let cases = ways.iter().flat_map(|way| ["0", "60"].map(|lease| (way, lease))).collect::<Vec<_>>();
+    each(&cases, |&(&(stdin, read), lease)| {
         let server = Server::start(&[]);
-        let mut keyboard = Keyboard::new();
-        let notes = Notes::new();
-        let job = notes.job(r#"echo $$ >"$0/pid"; read line; echo "read $line"; exit 7"#);
-        let running = keyboard.before(graceless(server.port())).set("LEASE", lease).args(job).spawn();
-        assert_eq!(getpgid(Some(notes.pid("pid"))).unwrap(), getpgid(Some(running.pid())).unwrap());
-        keyboard.hit("this\n");
+        let (desk, notes) = (Desk::new(), Notes::new());
+        let job = notes.job(&format!(r#"echo $$ >"$0/pid"; {read}; echo "read $line"; exit 7"#));
+        let running = desk.at(stdin, graceless(server.port())).set("LEASE", lease).args(job).spawn();
+        notes.pid("pid");
+        desk.hit("this\n");
         let done = running.wait();
         assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, "read this\n", ""));
         assert_eq!(server.locks(), [""; 0]);
@@ -57,38 +39,109 @@ fn the_job_reads_from_the_terminal() {
 fn the_keyboards_interrupt_ends_the_job_and_frees_the_lock() {
     each(&["0", "60"], |lease| {
         let server = Server::start(&[]);
-        let mut keyboard = Keyboard::new();
-        let notes = Notes::new();
-        let job = notes.job(r#": >"$0/up"; read line"#);
-        let running = keyboard.before(graceless(server.port())).set("LEASE", lease).args(job).spawn();
-        notes.wait_for("up", |_| notes.path("up").exists());
-        keyboard.hit("\x03");
+        let (desk, notes) = (Desk::new(), Notes::new());
+        let job = notes.job(r#"echo $$ >"$0/pid"; read line"#);
+        let running = desk.at("", graceless(server.port())).set("LEASE", lease).args(job).spawn();
+        wait_running(&notes);
+        desk.hit(CTRL_C);
+        // It leads the session: there is nobody who had to see golock die of the signal.
         running.wait().assert_silent(130);
         assert_eq!(server.locks(), [""; 0]);
     });
 }
 
 #[test]
-fn on_a_terminal_signals_and_the_timeout_are_for_the_job_alone() {
+fn one_key_is_one_signal_to_the_whole_job() {
     let server = Server::start(&[]);
-    let keyboard = Keyboard::new();
-    let notes = Notes::new();
-    let job = notes.job(&format!(r#"trap 'exit 7' TERM; : >"$0/up"; {WHILE_NOTED}"#));
-    let running = keyboard.before(graceless(server.port())).args(job).spawn();
-    notes.wait_for("up", |_| notes.path("up").exists());
-    running.signal(Signal::TERM);
-    running.wait().assert_silent(7);
-    let golock = keyboard.before(graceless(server.port())).set("TIMEOUT", "1");
-    golock.args(["sh", "-c", "read line"]).run().assert_one_line(202, &["sh", "1 s"]);
-    assert_eq!(server.locks(), [""; 0]);
+    each(&["", "</dev/null"], |stdin| {
+        let (desk, notes) = (Desk::new(), Notes::new());
+        // perl does not fork, and its handler runs once for each signal, if they come one at a time.
+        let counts = |name: &str| {
+            format!(
+                r#"perl -e '$SIG{{INT}} = sub {{ open F, ">>", "$ARGV[0]/{name}"; print F "int\n"; close F }};
+                open F, ">", "$ARGV[0]/{name}.up"; close F; select(undef, undef, undef, 0.02) while -d $ARGV[0] && !-e "$ARGV[0]/open"' "$0""#
+            )
+        };
+        // A shell without job control starts what runs in its background with the interrupt ignored; perl resets that.
+        let job = format!("echo $$ >\"$0/pid\"; {} & {}; wait; exit 7", counts("child"), counts("parent"));
+        let golock = graceless(server.port()).set("KEY", stdin);
+        let running = desk.at(stdin, golock).args(notes.job(&job)).spawn();
+        wait_running(&notes);
+        for count in 1..=3 {
+            until("both are up", || ["child.up", "parent.up"].iter().all(|up| notes.path(up).exists()));
+            desk.hit(CTRL_C);
+            for name in ["child", "parent"] {
+                assert_eq!(notes.lines(name, count).len(), count);
+            }
+        }
+        notes.write("open", "");
+        running.wait();
+        for name in ["child", "parent"] {
+            assert_eq!(notes.lines(name, 3).len(), 3);
+        }
+    });
+}
+
+/// A job whose child, in its group, does not end when its parent does, or when it is told to.
+fn family(notes: &Notes, parent: &str) -> Vec<std::ffi::OsString> {
+    let child = format!(r#"sh -c 'trap "" HUP INT TERM; echo $$ >"$0/child"; {WHILE_NOTED}; : >"$0/done"' "$0" &"#);
+    notes.job(&format!(r#"exec 2>"$0/err"; {child} {parent}; echo $$ >"$0/pid"; {WHILE_NOTED}; exit 7"#))
 }
 
 #[test]
-fn on_a_terminal_the_job_is_stopped_too_when_its_lease_is_lost() {
+fn at_the_timeout_all_of_the_job_is_gone_before_the_lock_is_free() {
+    let cases = [("", "0"), ("</dev/null", "0"), ("", "1"), ("</dev/null", "1")];
+    each(&cases, |&(stdin, kill_after)| {
+        let server = Server::start(&[]);
+        let (desk, notes, next) = (Desk::new(), Notes::new(), Notes::new());
+        let golock = graceless(server.port()).set("KEY", "family");
+        let limited = golock.clone().set("TIMEOUT", "3").set("KILL_AFTER", kill_after);
+        let running = desk.at(stdin, limited).args(family(&notes, ":")).spawn();
+        let child = notes.pid("child");
+        let look = format!(r#"kill -0 {child} && echo overlap >"$0/overlap"; exit 8"#);
+        let waiting = golock.set("WAIT", "1000").args(next.job(&look)).spawn();
+        running.wait().assert_one_line(202, &["sh", "3 s"]);
+        assert!(!is_alive(child));
+        assert_eq!(waiting.wait().code, 8);
+        assert!(!next.path("overlap").exists());
+        assert!(!notes.path("done").exists());
+    });
+}
+
+#[test]
+fn when_its_lease_is_lost_all_of_the_job_is_ended_on_a_terminal_too() {
+    each(&["", "</dev/null"], |stdin| {
+        let server = Server::start(&[]);
+        let (desk, notes) = (Desk::new(), Notes::new());
+        let golock = desk.at(stdin, leasing(server.port(), "3")).set("KILL_AFTER", "1");
+        let running = golock.args(family(&notes, r#"trap "" TERM"#)).spawn();
+        let (parent, child) = (notes.pid("pid"), notes.pid("child"));
+        take_over(&server, NAME);
+        running.wait().assert_one_line(201, &[NAME, "lost"]);
+        assert!(!is_alive(parent) && !is_alive(child));
+        assert_eq!(server.get(NAME).as_deref(), Some(SUCCESSOR));
+    });
+}
+
+#[test]
+fn on_a_terminal_a_job_is_told_to_end_before_it_is_killed() {
     let server = Server::start(&[]);
-    let keyboard = Keyboard::new();
-    let tenant = Tenant::start(&keyboard.before(leasing(server.port(), "3")), OBEDIENT);
+    let desk = Desk::new();
+    let tenant = Tenant::start(&desk.at("", leasing(server.port(), "3")), OBEDIENT);
     take_over(&server, NAME);
     tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
     assert_eq!(tenant.notes.read("log"), "TERM\n");
+}
+
+#[test]
+fn on_a_terminal_golock_forwards_the_signals_that_others_send() {
+    let server = Server::start(&[]);
+    let desk = Desk::new();
+    let tenant = Tenant::start(&desk.at("", leasing(server.port(), "60")), STUBBORN);
+    for count in 1..=2 {
+        kill_process(tenant.golock.pid(), Signal::TERM).unwrap();
+        tenant.notes.lines("log", count);
+    }
+    tenant.finish();
+    assert_eq!(server.locks(), [""; 0]);
 }

@@ -13,7 +13,7 @@ use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 use super::golock::{Golock, Running};
 use super::job_tools::{Notes, UNIGNORED, quoted, sleeps, status};
 use super::wait::until;
-use super::watch::{below, command_line, stat};
+use super::watch::{below, command_line, parent, stat};
 
 /// What these keys send, unless a program has set the terminal otherwise.
 pub(crate) const CTRL_C: &str = "\x03";
@@ -70,10 +70,11 @@ impl Desk {
         tcgetattr(&self.master).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
-    /// golock in the foreground of this terminal, which it leads the session of, with its output elsewhere. The first
-    /// terminal that a leader of a session without one opens becomes its own.
-    pub(crate) fn before(&self, golock: Golock) -> Golock {
-        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c 'exec <{}; exec "$0" "$@"' "$0" "$@""#, self.terminal))
+    /// golock in the foreground of this terminal, which it leads the session of, with its output elsewhere, and with this
+    /// redirection of its input. The first terminal that a leader of a session without one opens becomes its own.
+    pub(crate) fn at(&self, stdin: &str, golock: Golock) -> Golock {
+        let open = format!(r#"exec <{}; exec {stdin}; exec "$0" "$@""#, self.terminal);
+        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c '{open}' "$0" "$@""#))
     }
 }
 
@@ -100,6 +101,10 @@ impl Shell {
         let shell = Self { desk, notes, bash, answers: Cell::default() };
         shell.wait_for_prompt();
         shell
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.bash.pid()
     }
 
     /// Whether the shell itself has the terminal, and none of its jobs.
@@ -147,11 +152,15 @@ impl Shell {
         until("the shell shows its prompt again", || prompts() > before);
     }
 
-    /// Waits for a job, started at this shell, that has left its process id in the note `pid` and has the terminal.
+    /// Waits for a job in the foreground, which has left its process id in the note `pid`, and for golock to watch over it.
+    /// Which of the two has the terminal does not matter: golock forwards the keyboard's signals, and hands the terminal to
+    /// a job that reads.
     #[track_caller]
     pub(crate) fn job(&self) -> Pid {
         let job = self.notes.pid("pid");
-        self.desk.wait_for(job);
+        until("golock watches over its job", || {
+            !self.has_terminal() && parent(job).is_some_and(|golock| sleeps(&status(golock)))
+        });
         job
     }
 }
@@ -161,7 +170,7 @@ impl Drop for Shell {
     fn drop(&mut self) {
         if thread::panicking() {
             let session = [self.bash.pid()].into_iter().chain(below(self.bash.pid()));
-            let lines = session.map(|pid| format!("{:.40} {}\n", stat(pid), command_line(pid)));
+            let lines = session.map(|pid| format!("{:.60} {}\n", stat(pid), command_line(pid)));
             println!("{}\n{}", self.desk.shown(), lines.collect::<String>());
         }
     }

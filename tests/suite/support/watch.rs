@@ -37,6 +37,12 @@ pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     processes("status", |status| !status.is_empty() && field(status, "PPid") == parent.to_string())
 }
 
+/// The process that has started this one, or now stands in its place; nothing, if this one is gone.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let status = status(pid);
+    Pid::from_raw(status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?)
+}
+
 /// All that a process has started, and what that has started.
 pub(crate) fn below(ancestor: Pid) -> Vec<Pid> {
     children(ancestor).into_iter().flat_map(|child| [vec![child], below(child)].concat()).collect()

@@ -36,17 +36,18 @@ struct Case {
     alone: bool,
 }
 
-/// Where the record ends that holds golock's commands, if it was sent.
-fn end_of_commands(request: &[u8]) -> Option<usize> {
-    let mut start = 0;
+/// Where the records end that hold golock's commands, as far as they were sent: those that acquire and the one that
+/// confirms, or the one that releases.
+fn ends_of_commands(request: &[u8]) -> Vec<usize> {
+    let (mut start, mut ends) = (0, Vec::new());
     while let Some([kind, _, _, high, low]) = request.get(start..start + 5) {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         start += 5 + length;
         if *kind == APPLICATION_DATA && length > FINISHED {
-            return Some(start);
+            ends.push(start);
         }
     }
-    None
+    ends
 }
 
 impl Case {
@@ -87,23 +88,25 @@ impl Case {
         }
         let outcome = Outcome::of(&scene, &done, 0);
         assert!(allowed.contains(&outcome), "{outcome:?} is not among {allowed:?}: {done:?}");
+        outcome.assert_recorded(&scene);
         outcome.assert_next(&scene, golock, 0);
         true
     }
 
     /// What may come of it, and how many connections golock makes.
     fn allowed(&self, record: &Record) -> (&'static [Outcome], RangeInclusive<usize>) {
-        use Outcome::{Done, Kept, NotTaken, Orphaned, Unheard};
-        let acquires = self.connection == ACQUIRE;
-        match (self.fault.direction, end_of_commands(&record.request)) {
+        use Outcome::{Done, Kept, NotTaken, Unheard};
+        let (ends, acquires) = (ends_of_commands(&record.request), self.connection == ACQUIRE);
+        let is_all = ends.len() == if acquires { 2 } else { 1 };
+        match (self.fault.direction, ends.last()) {
             // What is hit is the goodbye.
-            (Direction::Request, Some(end)) if self.fault.at >= end => (&[Done], 2..=2),
+            (Direction::Request, Some(end)) if is_all && self.fault.at >= *end => (&[Done], 2..=2),
             _ if !self.alone => (&[Done], 3..=3),
             // The commands did not reach the proxy, or a byte of their record is missing: nothing is carried out. Golock
-            // may have written them before it noticed, and then tries to give the lock back.
-            (Direction::Request, _) | (Direction::Reply, None) if acquires => (&[NotTaken], 1..=2),
-            // They were sent, and reached the server before or after the break: at the worst after the lock was given back.
-            (Direction::Reply, Some(_)) if acquires => (&[NotTaken, Orphaned], 2..=2),
+            // may have written them before it noticed, and then gives the lock back.
+            (_, None) if acquires => (&[NotTaken], 1..=2),
+            // Some reached the server before the break, and the lock is given back.
+            (_, Some(_)) if acquires => (&[NotTaken], 2..=2),
             (Direction::Request, _) | (Direction::Reply, None) => (&[Kept], 2..=2),
             (Direction::Reply, Some(_)) => (&[Kept, Unheard], 2..=2),
         }
