@@ -3,7 +3,7 @@
 //! What a refusal that passes means (BUSY, LOADING, MISCONF) is what a failed attempt means: nothing was done if it came
 //! for all commands, and else as much as was done.
 
-use golock::exchange::{Answer, Repeat, Sending};
+use golock::exchange::{Answer, Repeat};
 use golock::resp::Reply;
 
 use crate::event::Fate;
@@ -62,7 +62,7 @@ impl World {
             at = millisecond(host.times.asked_at);
         }
         let (again, repeat) = (operation.again, operation.repeat);
-        let (_, request) = host.step(setting, Some(Sending { at: instant(at), again })).unwrap();
+        let (_, request) = host.step(setting, Some(instant(at))).unwrap();
         if request.commands == 0 {
             let answer = Answer { replies: Vec::new(), asked: instant(now), repeated: again };
             self.hear(setting, index, Ok(answer));

@@ -44,6 +44,8 @@ pub(crate) enum Mutation {
     RecordedAgain,
     /// A run takes its own record for that of another.
     OwnRunServes,
+    /// A run takes the record of another of the same host and process id for its own.
+    NamesakeIsOwn,
     /// A run that was given back before its command started has served.
     VoidServes,
     /// How long ago golock was started is that of its first attempt to get the lock.
@@ -76,13 +78,14 @@ impl Mutation {
             Self::RenewalWithoutCompare => ("if v and v~=ARGV[1] and not(v==ARGV[3] ", "if false and (v==ARGV[3] "),
             Self::NumberTwice => ("(f or 0)+1", "(f or 0)"),
             Self::NumberByClock => ("math.max((f or 0)+1,t[1]*1000000+t[2])", "t[1]*1000000+t[2]"),
-            Self::RecordedAgain | Self::OwnRunServes => ("q=f and string", "q=nil and string"),
-            Self::VoidServes => (" and not string.find(l,' void=',1,true)", ""),
+            Self::RecordedAgain | Self::OwnRunServes => ("elseif not string.find(l,m,1,true) then", "else"),
+            Self::NamesakeIsOwn => ("string.find(l,m,1,true)", "string.find(r,ARGV[5],1,true)"),
+            Self::VoidServes => ("if ARGV[4]=='0' then s=0 end", ""),
             Self::RenewalShortens => ("elseif p<tonumber(ARGV[2]) then", "else"),
             Self::NoDoubt => ("if not p or p<0 or a<g+ARGV[2]-p then", "if false then"),
             Self::FutureServes => ("g and a>=0 and", "g and"),
             Self::RecordFailsLock => ("redis.pcall('GET',KEYS[2])", "redis.call('GET',KEYS[2])"),
-            Self::EndedAgain => ("if d=='' and ", "if d and "),
+            Self::EndedAgain => ("if f and string.find(l,' by='..ARGV[1],1,true) then", "if f then"),
             Self::GarbageServes => (
                 "if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end",
                 "",
@@ -101,9 +104,9 @@ impl Mutation {
         if self == Self::LockWithoutTtl && commands[0][0] == b"SET" {
             commands[0].truncate(4);
         }
-        // The confirmation of a recorded run: two keys, and eight arguments.
-        if let (Self::DoubtEndsLook, [_, _, _, _, _, _, _, _, _, _, since, too_early, _]) = (self, &mut commands[0][..])
-            && !too_early.is_empty()
+        // The confirmation of a recorded run: two keys, and seven arguments.
+        if let (Self::DoubtEndsLook, [_, _, _, _, _, _, _, _, _, _, since, too_early]) = (self, &mut commands[0][..])
+            && too_early != b"0"
         {
             since.clear();
         }

@@ -5,7 +5,7 @@
 //! under way. It decides by answers and clocks alone, so it comes to the same point each time.
 
 use golock::clock::Instant;
-use golock::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use golock::lock::{Acquired, Confirmed, End, Error, Look, Release, Unsure, acquire, release};
 use golock::resp::Request;
 
@@ -97,7 +97,7 @@ impl Host {
     }
 
     /// Runs the lock code of this phase as far as it comes; gives back the commands that it would send at `sending` as well.
-    pub(crate) fn step(&self, setting: &Setting, sending: Option<Sending>) -> Option<(Step, Request)> {
+    pub(crate) fn step(&self, setting: &Setting, sending: Option<Instant>) -> Option<(Step, Request)> {
         let operation = self.operation.as_ref()?;
         let now = Some(operation.began).filter(|_| self.looks_at_clock_first());
         let mut replay = Replay { setting, host: self, operation, next: 0, now, sending, asks: None };
@@ -135,7 +135,7 @@ struct Replay<'h> {
     next: usize,
     /// `None` before the first answer, where the code does not look at the clock before.
     now: Option<u64>,
-    sending: Option<Sending>,
+    sending: Option<Instant>,
     asks: Option<(Repeat, Request)>,
 }
 
@@ -151,8 +151,8 @@ impl Exchange for Replay<'_> {
         }
         if self.asks.is_none() {
             let mut request = Request::default();
-            if let Some(sending) = self.sending {
-                build(sending, &mut request);
+            if let Some(now) = self.sending {
+                build(now, &mut request);
             }
             self.asks = Some((repeat, request));
         }

@@ -113,22 +113,16 @@ impl World {
                 self.blame(Wrong::Unserved);
             }
         } else if let Some(fence) = str::from_utf8(behind).ok().and_then(|text| text.trim().parse::<u64>().ok()) {
-            self.prove_number(packet.host, fence);
+            self.prove_number(fence);
             let traces = &mut self.hosts[packet.host].traces;
             traces.numbers += u8::from(fence != traces.number);
             (traces.number, traces.recorded, traces.given_back) = (fence, Some(now), false);
         }
     }
 
-    /// Numbers grow with the runs, and each run has one.
-    fn prove_number(&mut self, index: usize, fence: u64) {
-        let known = self.hosts[index].traces.number;
-        let is_new = fence != known;
-        // Only where nobody else has been numbered since, and nothing is lost, is the run still known.
-        let again = is_new && known > 0 && known == self.last_fence && !self.was_flushed;
-        // A clock that steps back, and data that are lost, can be too much together.
-        let falls = is_new && fence <= self.last_fence && !(self.was_flushed && self.redis.behind > 0);
-        if again || falls {
+    /// Numbers grow, whoever they are given to. A clock that steps back, and data that are lost, can be too much together.
+    fn prove_number(&mut self, fence: u64) {
+        if fence <= self.last_fence && !(self.was_flushed && self.redis.behind > 0) {
             self.blame(Wrong::Fence);
         }
         self.last_fence = self.last_fence.max(fence);

@@ -259,6 +259,7 @@ pub(crate) fn mutated() -> Vec<Setting> {
         (Mutation::NumberByClock, NUMBERED, STEP),
         (Mutation::RecordedAgain, NUMBERED, lost(1)),
         (Mutation::OwnRunServes, TICK, LATE),
+        (Mutation::NamesakeIsOwn, ALIKE, PEACE),
         (Mutation::VoidServes, TICK, SIGNAL),
         (Mutation::ElapsedOnce, TICK, LATE),
         (Mutation::NoDoubt, TICK, LATE),
