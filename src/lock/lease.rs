@@ -24,8 +24,9 @@ const PLAIN: &str = "return ARGV[1]";
 /// The end of [`CONFIRM`] that writes the beginning of a run into the record `KEYS[2]`, which is then kept for `ARGV[4]`
 /// milliseconds; `ARGV[5]` says who runs what (`host=… pid=… program=…`). If another run began in the `ARGV[6]` milliseconds
 /// before now, it has served for this one too, and the lock is given back. If one began so shortly before that this
-/// depends on how long the request was under way, at most since the lock was set, nothing is written; unless it began at
-/// `ARGV[7]` or before, which is known to have been too early. An empty `ARGV[6]` asks neither. The token stands in the
+/// depends on how long the request was under way, at most since the lock was set, the lock is left as it was, so that this
+/// stays the most; unless it began at `ARGV[7]` or before, which is known to have been too early. An empty `ARGV[6]` asks
+/// neither. The token stands in the
 /// record while its run has not ended: only this tells a run from one of the same host and process id in another container.
 ///
 /// Result: the token, a space, and the fence of this run; or `served`; or `unsure`, how many milliseconds ago the other run
@@ -41,7 +42,9 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     if not f then l=m elseif not string.find(l,m,1,true) then \
     local g,a=tonumber(ARGV[6]),n-s if g and a>=0 and tonumber(s)>tonumber(ARGV[7]) then \
     if a<g then redis.call('DEL',KEYS[1]) return ARGV[1]..' served' end \
-    if not p or p<0 or a<g+ARGV[2]-p then return ARGV[1]..' unsure '..N(a)..' '..s end end \
+    if not p or p<0 or a<g+ARGV[2]-p then \
+    if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end \
+    return ARGV[1]..' unsure '..N(a)..' '..s end end \
     l=' last='..(d=='' and '?' or u)..'@'..h..m if d=='' then b=b+1 end end \
     local y=N(math.max((f or 0)+1,t[1]*1000000+t[2])) \
     e=redis.pcall('SET',KEYS[2],'fence='..y..' '..ARGV[5]..' start='..N(n)..' end= result= ok='..(o or '')\

@@ -76,9 +76,9 @@ pub(crate) struct Traces {
     /// When its beginning was recorded last, and whether the lock was given back since.
     pub(crate) recorded: Option<u64>,
     pub(crate) given_back: bool,
-    /// The number that its run was given last, and how many it was given.
+    /// The number that its run was given last, and as how many runs it was recorded.
     pub(crate) number: u64,
-    pub(crate) numbers: u8,
+    pub(crate) runs: u8,
     /// When the confirmation was carried out under which its job started.
     pub(crate) began: Option<u64>,
     /// Whether a request of its own that nobody waits for has taken the lock for it.
@@ -154,10 +154,10 @@ impl Host {
 
     /// What does not matter any more is forgotten, so that states that differ only in it become one.
     pub(crate) fn end(&mut self, setting: &Setting, end: End) {
-        let Traces { recorded, given_back, number, numbers, began, .. } = self.traces;
+        let Traces { recorded, given_back, number, runs, began, .. } = self.traces;
         let (started, index) = (self.started, self.index);
         *self = Self::new(setting, index);
         (self.phase, self.started) = (Phase::Ended(end), started);
-        self.traces = Traces { recorded, given_back, number, numbers, began, ..Traces::default() };
+        self.traces = Traces { recorded, given_back, number, runs, began, ..Traces::default() };
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Mutation {
     ElapsedOnce,
     /// What the way of a request makes doubtful counts as no other run.
     NoDoubt,
+    /// A doubt leaves the lock prolonged, as if it had been set just now.
+    DoubtProlongs,
     /// A run that was too early ends the search for another one.
     DoubtEndsLook,
     /// A run that began in the future has served.
@@ -81,8 +83,11 @@ impl Mutation {
             Self::RecordedAgain | Self::OwnRunServes => ("elseif not string.find(l,m,1,true) then", "else"),
             Self::NamesakeIsOwn => ("string.find(l,m,1,true)", "string.find(r,ARGV[5],1,true)"),
             Self::VoidServes => ("if ARGV[4]=='0' then s=0 end", ""),
-            Self::RenewalShortens => ("elseif p<tonumber(ARGV[2]) then", "else"),
+            Self::RenewalShortens => ("if p<tonumber(ARGV[2]) then", "if true then"),
             Self::NoDoubt => ("if not p or p<0 or a<g+ARGV[2]-p then", "if false then"),
+            Self::DoubtProlongs => {
+                ("if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end", "")
+            }
             Self::FutureServes => ("g and a>=0 and", "g and"),
             Self::RecordFailsLock => ("redis.pcall('GET',KEYS[2])", "redis.call('GET',KEYS[2])"),
             Self::EndedAgain => ("if f and string.find(l,' by='..ARGV[1],1,true) then", "if f then"),

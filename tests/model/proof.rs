@@ -113,10 +113,12 @@ impl World {
                 self.blame(Wrong::Unserved);
             }
         } else if let Some(fence) = str::from_utf8(behind).ok().and_then(|text| text.trim().parse::<u64>().ok()) {
-            self.prove_number(fence);
             let traces = &mut self.hosts[packet.host].traces;
-            traces.numbers += u8::from(fence != traces.number);
+            // Only if nobody else was numbered since, it is still the same run.
+            let is_known = traces.number > 0 && traces.number == self.last_fence;
+            traces.runs += u8::from(!is_known);
             (traces.number, traces.recorded, traces.given_back) = (fence, Some(now), false);
+            self.prove_number(fence);
         }
     }
 
@@ -190,7 +192,7 @@ impl World {
             self.blame(Wrong::Decided);
         }
         let record = self.redis.record.value.as_deref().and_then(Record::parse);
-        let begun: u64 = self.hosts.iter().map(|host| u64::from(host.traces.numbers)).sum();
+        let begun: u64 = self.hosts.iter().map(|host| u64::from(host.traces.runs)).sum();
         let known = !matches!(setting.history, History::Garbage(_)) && !self.was_late;
         let failed = |record: &Record| record.number("failed").unwrap() + u64::from(record.number("end").is_none());
         let slander = |record: Record| failed(&record) > begun;

@@ -263,6 +263,7 @@ pub(crate) fn mutated() -> Vec<Setting> {
         (Mutation::VoidServes, TICK, SIGNAL),
         (Mutation::ElapsedOnce, TICK, LATE),
         (Mutation::NoDoubt, TICK, LATE),
+        (Mutation::DoubtProlongs, AFTER, Budget { delays: 1, strays: 1, ..PEACE }),
         (Mutation::DoubtEndsLook, AFTER, LATE),
         (Mutation::FutureServes, APART, STEP),
         (Mutation::RecordFailsLock, garbage(GARBAGE[5]), PEACE),
