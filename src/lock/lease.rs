@@ -190,7 +190,7 @@ impl Lease {
                 }
                 Err(error) => return Err(error),
             };
-            if note.is_some() && self.is_late() {
+            if self.fence.is_none() && self.is_late() {
                 return Err(Error::Failed(TOO_LATE));
             }
             if self.lasts(redis.now()) {
@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn without_a_record_a_lock_that_was_asked_for_after_the_grace_is_not_used() {
         for (asked_at, grace, is_used) in [(140_000, 40, true), (140_001, 40, false), (140_001, 0, true)] {
-            for reply in [refusal(), own_and(" ERR no TIME")] {
+            for reply in [refusal(), own_and(" ERR no TIME"), own()] {
                 let mut lease = recorded(100_000);
                 lease.options.grace = Duration::from_secs(grace);
                 lease.ask_for(at(asked_at));

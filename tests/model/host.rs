@@ -69,8 +69,8 @@ pub(crate) struct Job {
 /// What the code does not know, but the proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Traces {
-    /// When the SET that got the lock was carried out.
-    pub(crate) acquired: u64,
+    /// Whether the SET that got the lock was sent within GRACE of the start, and carried out after.
+    pub(crate) underway: bool,
     /// When its confirmation was carried out that it has heard of, or may hear of.
     pub(crate) confirmed: u64,
     /// When its beginning was recorded last, and whether the lock was given back since.

@@ -53,7 +53,8 @@ impl World {
         self.prove_lock(setting, packet, &before, owned, is_stray);
         match packet.phase {
             Phase::Acquiring if setting.once && owned && before.lock != self.redis.lock && !is_stray => {
-                self.hosts[packet.host].traces.acquired = self.redis.now;
+                let grace_end = self.hosts[packet.host].started + setting.grace * 1000;
+                self.hosts[packet.host].traces.underway = packet.sent <= grace_end && self.now() >= grace_end;
             }
             Phase::Confirming => self.prove_confirmation(setting, packet, &before, &replies, is_stray),
             Phase::Running | Phase::Releasing | Phase::GivingBack => {
@@ -216,14 +217,14 @@ impl World {
         // While it runs, the lock persists as long as its TTL at the most.
         self.grace_end = host.times.grace().min(lock_end);
         host.traces.began = setting.once.then_some(host.traces.confirmed);
-        (host.traces.acquired, host.traces.confirmed) = (0, 0);
+        (host.traces.underway, host.traces.confirmed) = (false, 0);
     }
 
     /// Whether nothing keeps a host from running once more in its tick.
     fn is_excused(&self, setting: &Setting, host: &Host, other: &Host) -> bool {
         let recorded = host.times.fence.is_some() && other.traces.number > 0;
         // Without a record the grace of the other run has to do, and the way of a request is no part of it.
-        let late = setting.grace == 0 || host.traces.acquired >= host.started + setting.grace * 1000;
+        let late = setting.grace == 0 || host.traces.underway;
         self.was_flushed || self.redis.behind > 0 || host.traces.raced || (!recorded && (late || self.was_reset))
     }
 
