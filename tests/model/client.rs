@@ -130,7 +130,9 @@ impl World {
         // is not carried out after that look is all that golock trusts the network with, and only where EVAL is refused.
         self.strays.retain(|stray| stray.host != packet.host || stray.until.is_none());
         let repeated = self.hosts[packet.host].operation.as_ref().unwrap().again;
-        Answer { replies, asked: instant(packet.sent), repeated }
+        let mutated = setting.has(Mutation::CountedFromAnswer) && packet.phase == Phase::Confirming;
+        let asked = if mutated { self.now() } else { packet.sent };
+        Answer { replies, asked: instant(asked), repeated }
     }
 
     /// The present attempt ends without an answer. False if there was nothing to send.

@@ -6,6 +6,7 @@ use golock::clock::Instant;
 use golock::job::State;
 use golock::lock::{Lease, Token};
 
+use crate::mutation::Mutation;
 use crate::operation::{Operation, Way};
 use crate::world::Setting;
 
@@ -134,7 +135,11 @@ impl Host {
 
     /// The lease as the lock code has it.
     pub(crate) fn lease(&self, setting: &Setting) -> Lease {
-        let Times { asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused } = self.times;
+        let Times { asked_at, valid_until, mut hold_end, grace_end, renew_at, is_final, fence, eval_refused } =
+            self.times;
+        if setting.has(Mutation::RenewalBeyondRelease) && self.phase == Phase::Running {
+            hold_end = Instant::NEVER;
+        }
         let (options, token) = (setting.options(self.index, self.started), self.token());
         Lease { options, token, asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused }
     }

@@ -24,6 +24,12 @@ pub(crate) enum Mutation {
     LockWithoutTtl,
     /// The release without EVAL touches a lock that is about to expire.
     ReleaseAtTheLastMoment,
+    /// A release makes a lock without a lease last longer.
+    ReleaseLengthens,
+    /// A renewal reaches beyond RELEASE.
+    RenewalBeyondRelease,
+    /// The end of a lock counts from the answer, and not from when it was asked for.
+    CountedFromAnswer,
     /// The rest of the grace is that of the first attempt to release.
     GraceOnce,
     /// The command starts as soon as GET has shown our token.
@@ -58,6 +64,8 @@ pub(crate) enum Mutation {
     DoubtEndsLook,
     /// A run that began in the future has served.
     FutureServes,
+    /// Without a record a lock is used although it was asked for later than GRACE after the start.
+    LateUnrecorded,
     /// What is wrong with the record fails the lock.
     RecordFailsLock,
     /// The end of a run is recorded again by each repetition.
@@ -82,6 +90,7 @@ impl Mutation {
             Self::NumberByClock => ("math.max((f or 0)+1,t[1]*1000000+t[2])", "t[1]*1000000+t[2]"),
             Self::RecordedAgain | Self::OwnRunServes => ("elseif not string.find(l,m,1,true) then", "else"),
             Self::NamesakeIsOwn => ("string.find(l,m,1,true)", "string.find(r,ARGV[5],1,true)"),
+            Self::ReleaseLengthens => ("if ARGV[3]=='1' or p<0 or p>g then", "if true then"),
             Self::VoidServes => ("if ARGV[4]=='0' then s=0 end", ""),
             Self::RenewalShortens => ("if p<tonumber(ARGV[2]) then", "if true then"),
             Self::NoDoubt => ("if not p or p<0 or a<g+ARGV[2]-p then", "if false then"),

@@ -143,7 +143,7 @@ impl Setting {
             release: Duration::from_secs(self.release),
             lease: self.lease.map(Duration::from_secs),
             record: (self.history != History::Off).then_some(recording),
-            tick: self.once.then(|| instant(started)),
+            tick: (self.once && !self.has(Mutation::LateUnrecorded)).then(|| instant(started)),
         }
     }
 

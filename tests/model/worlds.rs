@@ -86,6 +86,18 @@ const AFTER: Setting =
 
 const ALIKE: Setting = Setting { name: "two hosts of the same name, one tick", alike: true, ..TICK };
 
+/// Each host is started when it likes.
+const APART: Setting = Setting { name: "two hosts, each with a tick of its own", together: false, ..TICK };
+
+const LEASE_APART: Setting = Setting {
+    name: "two hosts, leases, each with a tick of its own",
+    lease: Some(3),
+    release: 4,
+    tick: 500,
+    horizon: 4500,
+    ..APART
+};
+
 const UNRECORDED: Setting =
     Setting { name: "two hosts, one tick, no record, a grace", history: History::Off, grace: 2, ..TICK };
 
@@ -111,6 +123,7 @@ fn lost(losses: u8) -> Budget {
     Budget { losses, ..PEACE }
 }
 
+const LATE: Budget = Budget { delays: 1, ..PEACE };
 const STRAY: Budget = Budget { strays: 1, ..PEACE };
 const CRASH: Budget = Budget { crashes: 1, ..PEACE };
 const SIGNAL: Budget = Budget { signals: 1, ..PEACE };
@@ -120,7 +133,14 @@ const STEP: Budget = Budget { steps: 1, ..PEACE };
 const REFUSAL: Budget = Budget { refusals: 1, ..PEACE };
 const BAN: Budget = Budget { bans: 1, ..PEACE };
 const OUTAGE: Budget = Budget { outages: 1, ..PEACE };
+const SUSPEND: Budget = Budget { suspends: 1, ..PEACE };
+const TIMEOUT: Budget = Budget { timeouts: 1, ..PEACE };
 
+/// A loss, and a request that arrives late.
+const CROSSED: Budget = Budget { losses: 1, strays: 1, ..PEACE };
+
+/// What is no record: nothing, a pattern, half of one, one with a number that is too great, one with words for numbers, and
+/// what is not even text.
 const GARBAGE: [&str; 6] = [
     "",
     "%d+%s*",
@@ -130,115 +150,99 @@ const GARBAGE: [&str; 6] = [
     "(a list)",
 ];
 
-fn with(place: Setting, budgets: &[Budget]) -> Vec<Setting> {
-    budgets.iter().map(|budget| Setting { budget: *budget, ..place }).collect()
-}
-
-fn delayed(worlds: Vec<Setting>) -> Vec<Setting> {
-    worlds.into_iter().map(|world| Setting { budget: Budget { delays: 1, ..world.budget }, ..world }).collect()
-}
-
-pub(crate) fn all() -> Vec<Setting> {
-    let every = [PEACE, LATE, lost(1), STRAY, CRASH, SIGNAL, RESET, REFUSAL, BAN, OUTAGE];
-    let mut all = Vec::new();
-    all.extend(delayed(with(
-        ALONE,
-        &[
-            Budget { losses: 3, ..PEACE },
-            Budget { losses: 1, strays: 1, ..PEACE },
-            Budget { losses: 1, signals: 2, ..PEACE },
-            Budget { losses: 1, refusals: 1, ..PEACE },
-            Budget { losses: 1, bans: 1, outages: 1, ..PEACE },
-        ],
-    )));
-    all.extend(delayed(with(PLAIN, &every)));
-    all.extend(with(NO_RETRIES, &[lost(2), STRAY]));
-    all.extend(delayed(with(WITHOUT_SCRIPTS, &every)));
-    all.extend(delayed(with(RUNNING, &every)));
-    all.extend(with(ABANDONED, &every));
-    all.extend(with(LEASE, &every));
-    all.extend(with(LEASE, &[Budget { suspends: 1, ..PEACE }, Budget { timeouts: 1, ..PEACE }]));
-    all.extend(with(PLAIN, &[Budget { suspends: 1, ..PEACE }, Budget { timeouts: 1, ..PEACE }]));
-    all.extend(with(LEASE_WITHOUT_SCRIPTS, &every));
-    all.extend(with(THREE, &[PEACE]));
-    all.extend(delayed(with(TICK, &every)));
-    all.extend(delayed(with(AFTER, &every)));
-    all.extend(delayed(with(ALIKE, &every)));
-    all.extend(delayed(with(UNRECORDED, &every)));
-    all.extend(delayed(with(TIMELESS, &[lost(1)])));
-    all.extend(delayed(with(FULL, &[lost(1)])));
-    all.extend(delayed(with(NUMBERED, &[lost(1), STRAY, FLUSH, STEP, Budget { flushes: 1, steps: 1, ..PEACE }])));
-    all.extend(delayed(with(FINE, &[PEACE, lost(1), SIGNAL])));
-    for garbage in GARBAGE {
-        all.extend(delayed(with(
-            Setting { name: "two hosts, one tick, garbage in the record", history: History::Garbage(garbage), ..TICK },
-            &[PEACE],
-        )));
-    }
-    if std::env::var("MODEL_TRY").is_ok() {
-        all.clear();
-        let late2 = |budget: Budget| Budget { delays: 2, ..budget };
-        all.extend(with(
-            TICK,
-            &[
-                late2(PEACE),
-                late2(lost(1)),
-                late2(SIGNAL),
-                Budget { losses: 1, strays: 1, ..PEACE },
-                Budget { losses: 1, signals: 1, delays: 1, ..PEACE },
-                Budget { losses: 2, delays: 1, ..PEACE },
-                Budget { strays: 2, ..PEACE },
-            ],
-        ));
-        all.extend(with(
-            AFTER,
-            &[
-                late2(PEACE),
-                late2(lost(1)),
-                late2(SIGNAL),
-                Budget { losses: 1, strays: 1, ..PEACE },
-                Budget { losses: 1, signals: 1, delays: 1, ..PEACE },
-                Budget { losses: 2, delays: 1, ..PEACE },
-                Budget { strays: 2, ..PEACE },
-            ],
-        ));
-        all.extend(with(UNRECORDED, &[late2(lost(1)), Budget { losses: 1, strays: 1, delays: 1, ..PEACE }]));
-        all.extend(with(TIMELESS, &[late2(lost(1)), Budget { losses: 1, strays: 1, delays: 1, ..PEACE }]));
-        all.extend(with(
-            APART,
-            &[
-                late2(PEACE),
-                late2(lost(1)),
-                Budget { losses: 1, strays: 1, ..PEACE },
-                Budget { delays: 1, resets: 1, ..PEACE },
-                Budget { delays: 1, steps: 1, ..PEACE },
-                Budget { delays: 1, flushes: 1, ..PEACE },
-            ],
-        ));
-        let leased = Setting { lease: Some(3), release: 4, tick: 500, horizon: 4500, ..APART };
-        let leased = Setting { name: "two hosts, leases, each with a tick of its own", ..leased };
-        all.extend(with(leased, &[PEACE, LATE, lost(1), STRAY, SIGNAL, OUTAGE]));
-        all.extend(with(Setting { hosts: 3, name: "three hosts, one tick", ..TICK }, &[LATE, lost(1), STRAY, SIGNAL]));
-        all.extend(with(Setting { hosts: 3, name: "three hosts, numbered", ..NUMBERED }, &[PEACE, lost(1), FLUSH]));
-        all.extend(with(
-            PLAIN,
-            &[
-                Budget { losses: 2, strays: 1, crashes: 1, ..PEACE },
-                Budget { losses: 1, strays: 1, signals: 1, resets: 1, ..PEACE },
-                Budget { losses: 1, delays: 2, ..PEACE },
-            ],
-        ));
-    }
-    let only = std::env::var("MODEL_ONLY").unwrap_or_default();
-    all.retain(|world| format!("{} {}", world.name, world.budget.short()).contains(&only));
-    all
-}
-
-const LATE: Budget = Budget { delays: 1, ..PEACE };
-const APART: Setting = Setting { name: "two hosts, each with a tick of its own", together: false, ..TICK };
 fn garbage(text: &'static str) -> Setting {
     Setting { name: "two hosts, one tick, garbage in the record", history: History::Garbage(text), ..TICK }
 }
+
+/// A place with each of these budgets, and so many delays besides.
+fn with(place: Setting, delays: u8, budgets: &[Budget]) -> Vec<Setting> {
+    budgets.iter().map(|&budget| Setting { budget: Budget { delays, ..budget }, ..place }).collect()
+}
+
+/// Worlds in which something happens once, and something is late: for every change of the code.
+fn small() -> Vec<Setting> {
+    let alone = [lost(3), CROSSED, Budget { losses: 1, signals: 2, ..PEACE }, Budget { refusals: 1, ..lost(1) }];
+    let every = [PEACE, lost(1), STRAY, CRASH, SIGNAL, RESET];
+    let unusual = [REFUSAL, BAN, OUTAGE];
+    let places = [
+        with(ALONE, 1, &alone),
+        with(PLAIN, 1, &[&every[..], &unusual, &[SUSPEND, TIMEOUT]].concat()),
+        with(NO_RETRIES, 0, &[lost(2), STRAY]),
+        with(WITHOUT_SCRIPTS, 0, &every[1..]),
+        with(WITHOUT_SCRIPTS, 1, &[PEACE, CRASH]),
+        with(RUNNING, 0, &every[1..]),
+        with(RUNNING, 1, &[PEACE, CRASH]),
+        with(ABANDONED, 0, &every[1..]),
+        with(ABANDONED, 1, &[PEACE]),
+        with(LEASE, 0, &[lost(1), CRASH, SIGNAL, OUTAGE, SUSPEND, TIMEOUT]),
+        with(LEASE, 1, &[PEACE]),
+        with(THREE, 0, &[PEACE]),
+        with(TICK, 1, &every),
+        with(AFTER, 1, &[PEACE, lost(1), SIGNAL]),
+        with(ALIKE, 1, &[PEACE]),
+        with(APART, 0, &[STEP, FLUSH]),
+        with(UNRECORDED, 1, &[&every[..], &unusual].concat()),
+        with(TIMELESS, 1, &[lost(1)]),
+        with(FULL, 1, &[lost(1)]),
+        with(NUMBERED, 1, &[lost(1), STRAY, FLUSH, STEP]),
+        with(FINE, 1, &[PEACE]),
+        GARBAGE.into_iter().flat_map(|text| with(garbage(text), 1, &[PEACE])).collect(),
+    ];
+    places.concat()
+}
+
+/// Those in which several things happen, or three hosts meet: for the slower proofs.
+fn large() -> Vec<Setting> {
+    let every = [lost(1), STRAY, SIGNAL, RESET, REFUSAL, BAN, OUTAGE];
+    let stopped = Budget { losses: 1, signals: 1, ..PEACE };
+    let ticks = [lost(2), stopped, CROSSED, Budget { strays: 2, ..PEACE }];
+    let three = |place: Setting, name: &'static str| Setting { hosts: 3, name, ..place };
+    let places = [
+        with(ALONE, 1, &[Budget { bans: 1, outages: 1, ..lost(1) }, Budget { strays: 1, signals: 2, ..lost(1) }]),
+        with(PLAIN, 0, &[Budget { losses: 2, crashes: 1, ..STRAY }, Budget { signals: 1, resets: 1, ..CROSSED }]),
+        with(PLAIN, 2, &[lost(1), STRAY]),
+        with(WITHOUT_SCRIPTS, 1, &every[..4]),
+        with(WITHOUT_SCRIPTS, 0, &[CROSSED, OUTAGE]),
+        with(RUNNING, 1, &every),
+        with(ABANDONED, 0, &every[4..]),
+        with(ABANDONED, 1, &[CRASH, lost(1), STRAY]),
+        with(
+            LEASE,
+            0,
+            &[STRAY, RESET, REFUSAL, BAN, Budget { crashes: 1, ..lost(1) }, Budget { suspends: 1, ..lost(1) }],
+        ),
+        with(LEASE, 1, &[lost(1), SUSPEND]),
+        with(LEASE_WITHOUT_SCRIPTS, 0, &[PEACE, lost(1), CRASH, SIGNAL]),
+        with(TICK, 1, &[&every[4..], &ticks].concat()),
+        with(TICK, 2, &[PEACE, lost(1), SIGNAL]),
+        with(AFTER, 1, &[&every[1..], &ticks].concat()),
+        with(AFTER, 2, &[PEACE, lost(1), SIGNAL]),
+        with(ALIKE, 1, &[lost(1), STRAY]),
+        with(APART, 2, &[PEACE, lost(1)]),
+        with(APART, 1, &[CROSSED, RESET, STEP, FLUSH]),
+        with(LEASE_APART, 0, &[PEACE, LATE, lost(1), STRAY, SIGNAL, OUTAGE]),
+        with(UNRECORDED, 1, &[CROSSED]),
+        with(UNRECORDED, 2, &[lost(1)]),
+        with(TIMELESS, 1, &[CROSSED]),
+        with(NUMBERED, 1, &[Budget { steps: 1, ..FLUSH }, CROSSED]),
+        with(FINE, 1, &[lost(1), SIGNAL]),
+        with(THREE, 0, &[lost(1), STRAY, CRASH, SIGNAL, RESET]),
+        with(THREE, 1, &[PEACE]),
+        with(three(TICK, "three hosts, one tick"), 0, &[PEACE, lost(1), STRAY, SIGNAL]),
+        with(three(TICK, "three hosts, one tick"), 1, &[PEACE]),
+        with(three(NUMBERED, "three hosts, numbered"), 0, &[PEACE, lost(1), FLUSH]),
+        with(three(ABANDONED, "three hosts, a predecessor's lock, a cronlock"), 0, &[PEACE]),
+    ];
+    places.concat()
+}
+
+/// With `GOLOCK_MODEL=large` also those that take minutes.
+pub(crate) fn all() -> Vec<Setting> {
+    let is_large = std::env::var("GOLOCK_MODEL").is_ok_and(|size| size == "large");
+    if is_large { [small(), large()].concat() } else { small() }
+}
+
+/// A world for each mutation in which it must be found.
 pub(crate) fn mutated() -> Vec<Setting> {
     let places = [
         (Mutation::ReleaseWithoutCompare, PLAIN, lost(1)),
@@ -249,6 +253,9 @@ pub(crate) fn mutated() -> Vec<Setting> {
         (Mutation::RenewalWithoutCompare, LEASE, RESET),
         (Mutation::LockWithoutTtl, PLAIN, PEACE),
         (Mutation::ReleaseAtTheLastMoment, Setting { tick: 500, ..WITHOUT_SCRIPTS }, LATE),
+        (Mutation::ReleaseLengthens, PLAIN, LATE),
+        (Mutation::RenewalBeyondRelease, LEASE, PEACE),
+        (Mutation::CountedFromAnswer, PLAIN, LATE),
         (Mutation::GraceOnce, ALONE, lost(1)),
         (Mutation::NoConfirm, PLAIN, LATE),
         (Mutation::NoLastLook, PLAIN, PEACE),
@@ -266,6 +273,7 @@ pub(crate) fn mutated() -> Vec<Setting> {
         (Mutation::DoubtProlongs, AFTER, Budget { delays: 1, strays: 1, ..PEACE }),
         (Mutation::DoubtEndsLook, AFTER, LATE),
         (Mutation::FutureServes, APART, STEP),
+        (Mutation::LateUnrecorded, UNRECORDED, PEACE),
         (Mutation::RecordFailsLock, garbage(GARBAGE[5]), PEACE),
         (Mutation::EndedAgain, ALONE, lost(1)),
         (Mutation::GarbageServes, garbage(GARBAGE[3]), PEACE),
