@@ -106,7 +106,10 @@ impl World {
     /// The answer reaches the host.
     pub(crate) fn answer(&mut self, setting: &Setting, index: usize) {
         if let Way::Replied(answer, _) = &self.hosts[index].operation.as_ref().unwrap().way {
-            let answer = answer.clone();
+            let mut answer = answer.clone();
+            if setting.has(Mutation::CountedFromAnswer) {
+                answer.asked = instant(self.now());
+            }
             self.hear(setting, index, Ok(answer));
         } else if let Some(packet) = self.sent(setting, index) {
             let answer = self.ask(setting, &packet);
@@ -130,9 +133,7 @@ impl World {
         // is not carried out after that look is all that golock trusts the network with, and only where EVAL is refused.
         self.strays.retain(|stray| stray.host != packet.host || stray.until.is_none());
         let repeated = self.hosts[packet.host].operation.as_ref().unwrap().again;
-        let mutated = setting.has(Mutation::CountedFromAnswer) && packet.phase == Phase::Confirming;
-        let asked = if mutated { self.now() } else { packet.sent };
-        Answer { replies, asked: instant(asked), repeated }
+        Answer { replies, asked: instant(packet.sent), repeated }
     }
 
     /// The present attempt ends without an answer. False if there was nothing to send.
