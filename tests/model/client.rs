@@ -68,7 +68,7 @@ impl World {
             self.hear(setting, index, Ok(answer));
             return None;
         }
-        let change = |text: String| if let Some(mutation) = setting.mutation { mutation.script(text) } else { text };
+        let change = |text: &str| setting.mutation.map_or(text.to_owned(), |mutation| mutation.script(text));
         let mut commands = commands(&request, change);
         if let Some(mutation) = setting.mutation {
             mutation.change(&mut commands);

@@ -157,7 +157,7 @@ impl World {
             }
             Step::Confirmed(result, times) => {
                 self.hosts[index].times = times;
-                self.confirmed(setting, index, result);
+                self.confirmed(setting, index, &result);
             }
             Step::Renewed(result, times) => {
                 self.hosts[index].times = times;
@@ -180,15 +180,15 @@ impl World {
             Err(Unsure { error, may_hold }) => {
                 let forgotten = setting.has(Mutation::FearForgotten) && matches!(error, Error::Refused(..));
                 if may_hold && !forgotten {
-                    self.give_back(setting, index)
+                    self.give_back(setting, index);
                 } else {
-                    self.finish(setting, index, End::Failed)
+                    self.finish(setting, index, End::Failed);
                 }
             }
         }
     }
 
-    fn confirmed(&mut self, setting: &Setting, index: usize, result: Result<Confirmed, Error>) {
+    fn confirmed(&mut self, setting: &Setting, index: usize, result: &Result<Confirmed, Error>) {
         self.hosts[index].stale = None;
         match result {
             Ok(Confirmed::Ours(_)) => {

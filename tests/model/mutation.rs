@@ -109,8 +109,8 @@ impl Mutation {
     }
 
     /// The script that is sent instead.
-    pub(crate) fn script(self, text: String) -> String {
-        self.words().map_or(text.clone(), |(old, new)| text.replace(old, new))
+    pub(crate) fn script(self, text: &str) -> String {
+        self.words().map_or(text.to_owned(), |(old, new)| text.replace(old, new))
     }
 
     /// Changes the commands that are sent.

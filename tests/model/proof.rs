@@ -64,13 +64,13 @@ impl World {
         }
         self.prove_record(setting, packet, &before, &replies);
         if !is_stray {
-            self.hosts[packet.host].traces.owned = owned || self.is_left_behind(setting, &packet.phase);
+            self.hosts[packet.host].traces.owned = owned || self.is_left_behind(setting, packet.phase);
         }
         setting.mutation.map_or(replies.clone(), |mutation| mutation.replies(&packet.commands, replies))
     }
 
     /// Whether a lock stands there that a crash has left for ever, and that is free for whoever asks.
-    fn is_left_behind(&self, setting: &Setting, phase: &Phase) -> bool {
+    fn is_left_behind(&self, setting: &Setting, phase: Phase) -> bool {
         let asks = matches!(phase, Phase::Acquiring | Phase::Confirming);
         asks && setting.rules.scripts && self.redis.lock.value == Some(second(-10)) && !self.predecessor_runs
     }
@@ -135,8 +135,7 @@ impl World {
     /// has stepped back, an old run may look new, but none that is still to come.
     fn has_served(&self, setting: &Setting, before: &Redis, index: usize) -> bool {
         if before.behind > 0 {
-            let record = before.record.value.as_deref().and_then(Record::parse);
-            return record.is_some_and(|record| record.number("start").unwrap() <= before.milliseconds());
+            return before.run().is_some_and(|record| record.number("start").unwrap() <= before.milliseconds());
         }
         let host = &self.hosts[index];
         let heard = host.operation.iter().flat_map(|operation| &operation.heard);
@@ -175,29 +174,24 @@ impl World {
         if packet.commands[0].get(2).is_none_or(|keys| keys != b"2") || !before.rules.scripts {
             return;
         }
-        let reply = |replies: &[Reply]| match &replies[0] {
-            Reply::Bulk(text) => text.split(|&byte| byte == b' ').next().unwrap().to_vec(),
-            other => format!("{other:?}").into_bytes(),
+        let first = |replies: &[Reply]| match &replies[0] {
+            Reply::Bulk(text) => text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).take(2).collect(),
+            other => vec![format!("{other:?}").into_bytes()],
         };
-        let tells = |words: &[u8]| matches!(&replies[0], Reply::Bulk(text) if text.windows(words.len()).any(|part| part == words));
-        if tells(b" served") || tells(b" unsure ") {
-            let record = before.record.value.as_deref().and_then(Record::parse);
-            return if record.is_none() {
-                self.blame(Wrong::Decided)
-            };
-        }
-        let mut without = before.clone();
+        let words = first(replies);
+        let (mut without, same) = (before.clone(), self.redis.lock.clone());
         without.record = Slot::default();
-        let same = reply(&without.answer(&packet.commands)) == reply(replies) && without.lock == self.redis.lock;
-        if !same {
+        let decided = match words.get(1).map(Vec::as_slice) {
+            Some(b"served" | b"unsure") => before.run().is_none(),
+            _ => first(&without.answer(&packet.commands))[0] != words[0] || without.lock != same,
+        };
+        if decided {
             self.blame(Wrong::Decided);
         }
-        let record = self.redis.record.value.as_deref().and_then(Record::parse);
         let begun: u64 = self.hosts.iter().map(|host| u64::from(host.traces.runs)).sum();
         let known = !matches!(setting.history, History::Garbage(_)) && !self.was_late;
-        let failed = |record: &Record| record.number("failed").unwrap() + u64::from(record.number("end").is_none());
-        let slander = |record: Record| failed(&record) > begun;
-        if known && record.is_some_and(slander) {
+        let failed = |record: Record| record.number("failed").unwrap() + u64::from(record.number("end").is_none());
+        if known && self.redis.run().is_some_and(|record| failed(record) > begun) {
             self.blame(Wrong::Slander);
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
+use golock::lock::Record;
 use golock::resp::{Reply, Request};
 
 use crate::lua;
@@ -114,6 +115,11 @@ impl Redis {
         EPOCH * 1000 + self.now - self.behind
     }
 
+    /// What is recorded, if that is a record.
+    pub(crate) fn run(&self) -> Option<Record> {
+        Record::parse(self.record.value.as_deref()?)
+    }
+
     pub(crate) fn answer(&mut self, commands: &[Command]) -> Vec<Reply> {
         commands.iter().map(|command| self.call(command)).collect()
     }
@@ -174,14 +180,14 @@ pub(crate) fn script(number: &[u8]) -> String {
 }
 
 /// The commands of a request, in which `change` may change a script.
-pub(crate) fn commands(request: &Request, change: impl Fn(String) -> String) -> Vec<Command> {
+pub(crate) fn commands(request: &Request, change: impl Fn(&str) -> String) -> Vec<Command> {
     let mut words = request.bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut commands = Vec::new();
     while let Some(count) = words.next().and_then(|line| line.strip_prefix(b"*")) {
         // No argument of these worlds holds a line feed, so each is one line behind that of its length.
         let mut command: Command = (0..number(count)).map(|_| words.nth(1).unwrap().to_vec()).collect();
         if command[0] == b"EVAL" {
-            let text = change(String::from_utf8(command[1].clone()).unwrap());
+            let text = change(str::from_utf8(&command[1]).unwrap());
             command[1] = format!("script {:08x}", checksum(text.as_bytes())).into_bytes();
             SCRIPTS.lock().unwrap().insert(command[1].clone(), text);
         }

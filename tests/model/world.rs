@@ -97,7 +97,7 @@ pub(crate) struct Setting {
 pub(crate) const MARGIN: u64 = 1000;
 
 /// How long a record is kept: longer than any of these worlds lasts.
-const KEEP: Duration = Duration::from_secs(3600);
+const KEEP: Duration = Duration::from_hours(1);
 
 /// The state of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -211,45 +211,45 @@ impl World {
 
     /// Grows with every transition, and cannot grow for ever: so every schedule ends.
     pub(crate) fn progress(&self) -> (u64, u8, Vec<Progress>, usize) {
-        let hosts = self.hosts.iter().map(|host| self.progress_of(host)).collect();
+        let hosts = self.hosts.iter().map(progress_of).collect();
         let predecessor = usize::from(!self.predecessor_may_come) * 2 + usize::from(!self.predecessor_runs);
         let others = predecessor + usize::from(!self.dead) + usize::from(u8::MAX) - self.strays.len();
         (self.now(), u8::MAX - self.budget.total(), hosts, others)
     }
+}
 
-    /// How far a host has come at this time.
-    fn progress_of(&self, host: &Host) -> Progress {
-        let way = |operation: &Operation| match operation.way {
-            Way::Waiting => 1,
-            Way::Sent(_) => 2,
-            Way::Replied(..) => 3,
-        };
-        let steps = host
-            .operation
-            .as_ref()
-            .map_or((0, 0, 0), |operation| (operation.heard.len(), operation.failures, way(operation)));
-        let phase = match host.phase {
-            Phase::Idle => 0,
-            Phase::Acquiring => 1,
-            Phase::Confirming => 2,
-            Phase::Starting => 3,
-            Phase::Running => 4,
-            Phase::Releasing => 5,
-            Phase::GivingBack => 6,
-            Phase::Ended(_) => 7,
-        };
-        let job = match (host.job.state, host.job.resumes) {
-            (State::Stopped, _) => 0,
-            (State::Running, true) => 1,
-            (State::Running, false) => 2,
-            (State::Stopping, _) => 3,
-            (State::Lost, _) => 4,
-            (State::Leaderless, _) => 5,
-        };
-        // A renewal that is heard of is due later, and one that was given up as well.
-        let renewed = if host.phase == Phase::Running { host.times.renew_at } else { Instant::ZERO };
-        Progress { phase, job, lost: host.job.lost, renewed, steps }
-    }
+/// How far a host has come at this time.
+fn progress_of(host: &Host) -> Progress {
+    let way = |operation: &Operation| match operation.way {
+        Way::Waiting => 1,
+        Way::Sent(_) => 2,
+        Way::Replied(..) => 3,
+    };
+    let steps = host
+        .operation
+        .as_ref()
+        .map_or((0, 0, 0), |operation| (operation.heard.len(), operation.failures, way(operation)));
+    let phase = match host.phase {
+        Phase::Idle => 0,
+        Phase::Acquiring => 1,
+        Phase::Confirming => 2,
+        Phase::Starting => 3,
+        Phase::Running => 4,
+        Phase::Releasing => 5,
+        Phase::GivingBack => 6,
+        Phase::Ended(_) => 7,
+    };
+    let job = match (host.job.state, host.job.resumes) {
+        (State::Stopped, _) => 0,
+        (State::Running, true) => 1,
+        (State::Running, false) => 2,
+        (State::Stopping, _) => 3,
+        (State::Lost, _) => 4,
+        (State::Leaderless, _) => 5,
+    };
+    // A renewal that is heard of is due later, and one that was given up as well.
+    let renewed = if host.phase == Phase::Running { host.times.renew_at } else { Instant::ZERO };
+    Progress { phase, job, lost: host.job.lost, renewed, steps }
 }
 
 /// How far a host has come.
