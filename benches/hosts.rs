@@ -9,7 +9,7 @@
 #![allow(clippy::print_stdout, reason = "it prints")]
 
 use golock::clock;
-use golock::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use golock::lock::{Lease, LockOptions, Look, Token, acquire};
 use golock::resp::{Parsed, Reply, Request, parse};
 use rustix::buffer::spare_capacity;
@@ -38,7 +38,7 @@ struct Recorder(Request);
 
 impl Exchange for Recorder {
     fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
-        build(Sending { at: clock::Instant::now(), again: false }, &mut self.0);
+        build(clock::Instant::now(), &mut self.0);
         Err(Unanswered { why: None, may_be_done: true })
     }
 }

@@ -13,15 +13,6 @@ pub enum Repeat {
     Never,
 }
 
-/// One attempt at an exchange, for whoever builds its request.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending {
-    /// When it is sent.
-    pub at: Instant,
-    /// Whether an earlier attempt may have been carried out.
-    pub again: bool,
-}
-
 /// The replies to one exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
@@ -42,9 +33,9 @@ pub struct Unanswered {
     pub may_be_done: bool,
 }
 
-/// Makes the request of one attempt. It is called anew for each, because what depends on time is different then. A request
-/// without commands is not sent.
-pub type Build<'a> = &'a dyn Fn(Sending, &mut Request);
+/// Makes the request of one attempt, which is sent now. It is called anew for each, because what depends on time is
+/// different then. A request without commands is not sent.
+pub type Build<'a> = &'a dyn Fn(Instant, &mut Request);
 
 /// Something that answers like Redis.
 pub trait Exchange {

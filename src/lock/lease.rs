@@ -24,24 +24,28 @@ const PLAIN: &str = "return ARGV[1]";
 /// The end of [`CONFIRM`] that writes the beginning of a run into the record `KEYS[2]`, which is then kept for `ARGV[4]`
 /// milliseconds; `ARGV[5]` says who runs what (`host=… pid=… program=…`). If another run began in the `ARGV[6]` milliseconds
 /// before now, it has served for this one too, and the lock is given back. If one began so shortly before that this
-/// depends on how long the request was under way, at most since the lock was set, nothing is written. An empty `ARGV[6]`
-/// asks neither. `ARGV[7]` is 1 if an earlier confirmation of ours may have written what stands there.
+/// depends on how long the request was under way, at most since the lock was set, the lock is left as it was, so that this
+/// stays the most; unless it began at `ARGV[7]` or before, which is known to have been too early. An empty `ARGV[6]` asks
+/// neither. The token stands in the
+/// record while its run has not ended: only this tells a run from one of the same host and process id in another container.
 ///
-/// Result: the token, a space, and the fence of this run; or `served`; or `unsure` and how many milliseconds ago the other
-/// run began; or why nothing was recorded.
+/// Result: the token, a space, and the fence of this run; or `served`; or `unsure`, how many milliseconds ago the other run
+/// began, and when; or why nothing was recorded.
 ///
 /// Repeated, it numbers the run again: no fence is ever given twice. Whatever fails in it leaves the lock as it is.
 const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if e then return ARGV[1]..' '..e end \
     local N=function(n) return string.format('%.0f',n) end \
-    local n,f,w,h,s,d,u,o,b,i,l=t[1]*1000+math.floor(t[2]/1000),string.match(r or '',\
-    '^fence=(%d+) (host=(%S*) pid=%d* program=%S*) start=(%d+) end=(%d*) result=(%S*) ok=(%d*) failed=(%d+) first=(%d+)(.*)$') \
+    local n,m,f,h,s,d,u,o,b,i,l=t[1]*1000+math.floor(t[2]/1000),' by='..ARGV[1],string.match(r or '',\
+    '^fence=(%d+) host=(%S*) pid=%d* program=%S* start=(%d+) end=(%d*) result=(%S*) ok=(%d*) failed=(%d+) first=(%d+)(.*)$') \
     if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end \
-    if not f then l='' elseif ARGV[7]~='1' or w~=ARGV[5] or d~='' then \
-    local g,a=tonumber(ARGV[6]),n-s if g and a>=0 then \
+    if not f then l=m elseif not string.find(l,m,1,true) then \
+    local g,a=tonumber(ARGV[6]),n-s if g and a>=0 and tonumber(s)>tonumber(ARGV[7]) then \
     if a<g then redis.call('DEL',KEYS[1]) return ARGV[1]..' served' end \
-    if not p or p<0 or a<g+ARGV[2]-p then return ARGV[1]..' unsure '..N(a) end end \
-    l=' last='..(d=='' and '?' or u)..'@'..h if d=='' then b=b+1 end end \
+    if not p or p<0 or a<g+ARGV[2]-p then \
+    if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end \
+    return ARGV[1]..' unsure '..N(a)..' '..s end end \
+    l=' last='..(d=='' and '?' or u)..'@'..h..m if d=='' then b=b+1 end end \
     local y=N(math.max((f or 0)+1,t[1]*1000000+t[2])) \
     e=redis.pcall('SET',KEYS[2],'fence='..y..' '..ARGV[5]..' start='..N(n)..' end= result= ok='..(o or '')\
     ..' failed='..N(b or 0)..' first='..(i or N(n))..l,'PX',ARGV[4]).err \
@@ -96,9 +100,10 @@ pub enum Confirmed {
     Lost(Vec<u8>),
 }
 
-/// That a run begins, and after which instant another one must have begun to have served for it, if it can.
+/// That a run begins; after which instant another one must have begun to have served for it, if it can; and by Redis's clock
+/// when one began that is known to have been too early.
 #[derive(Clone, Copy)]
-struct Begin(Option<Instant>);
+struct Begin(Option<Instant>, u64);
 
 /// What the reply to [`CONFIRM`] means.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,8 +112,8 @@ enum Asked {
     Ours(Option<u64>, Option<Vec<u8>>),
     /// Another run has served for this one; the lock was given back.
     Served,
-    /// Another run began so many milliseconds before.
-    Unsure(u64),
+    /// Another run began so many milliseconds before, at this one of Redis's clock.
+    Unsure(u64, u64),
     /// The lock is another's.
     Lost(Vec<u8>),
 }
@@ -157,16 +162,20 @@ impl Lease {
         stale: Option<&[u8]>,
         margin: Duration,
     ) -> Result<Confirmed, Error> {
-        let mut tick = self.options.tick;
+        let mut begin = Begin(self.options.tick, 0);
         for _ in 0..ROUNDS {
-            let note = match self.ask(redis, stale, Some(Begin(tick))) {
+            let note = match self.ask(redis, stale, Some(begin)) {
                 Ok(Asked::Ours(fence, note)) => {
                     self.fence = fence;
                     note
                 }
-                Ok(Asked::Unsure(age)) => {
+                Ok(Asked::Unsure(age, at)) => {
                     // That it may have begun after golock was started is enough: the doubt is as long as the answer took.
-                    tick = tick.filter(|start| age < elapsed(*start, redis.now())).map(|_| Instant::ZERO);
+                    if begin.0.is_some_and(|start| age < elapsed(start, redis.now())) {
+                        begin.0 = Some(Instant::ZERO);
+                    } else {
+                        begin.1 = at;
+                    }
                     continue;
                 }
                 Ok(Asked::Served) => return Ok(Confirmed::Served),
@@ -181,7 +190,7 @@ impl Lease {
                 }
                 Err(error) => return Err(error),
             };
-            if note.is_some() && self.is_late() {
+            if self.fence.is_none() && self.is_late() {
                 return Err(Error::Failed(TOO_LATE));
             }
             if self.lasts(redis.now()) {
@@ -232,18 +241,17 @@ impl Lease {
         let hold_end = |at: Instant| if begin.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
         let record = options.record.as_ref().zip(begin);
-        let is_recorded = self.fence.is_some();
         let script = [CONFIRM, record.map_or(PLAIN, |_| RECORD)].concat();
-        let answer = redis.exchange(Repeat::Always, &|sending, request| {
-            let Some(ttl) = ttl(sending.at).map(milliseconds) else { return };
+        let answer = redis.exchange(Repeat::Always, &|now, request| {
+            let Some(ttl) = ttl(now).map(milliseconds) else { return };
             let about_lock = [token, ttl.as_bytes(), stale.unwrap_or(token)];
-            let Some((record, Begin(tick))) = record else {
+            let Some((record, Begin(tick, too_early))) = record else {
                 return eval(request, &script, &[&options.name], &about_lock);
             };
-            let since = tick.map_or(String::new(), |start| elapsed(start, sending.at).to_string());
+            let since = tick.map_or(String::new(), |start| elapsed(start, now).to_string());
             let (keep, run) = (milliseconds(record.keep), record.run.identity());
-            let again = u8::from(sending.again || is_recorded);
-            let about_run = [keep.as_bytes(), &run, since.as_bytes(), &[b'0' + again]];
+            let too_early = too_early.to_string();
+            let about_run = [keep.as_bytes(), &run, since.as_bytes(), too_early.as_bytes()];
             eval(request, &script, &[&options.name, &record.key], &[&about_lock[..], &about_run].concat());
         })?;
         let asked_at = answer.asked;
@@ -270,13 +278,17 @@ fn judge(answer: Answer, token: &[u8]) -> Result<Asked, Error> {
         other => return Err(Error::of("EVAL", other, "redis sent an unexpected reply to EVAL")),
     };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let numbers = |words: &[u8]| {
+        let mut words = words.split(|&byte| byte == b' ').map(number);
+        words.next().flatten().zip(words.next().flatten())
+    };
     let Some(behind) = text.strip_prefix(token) else { return Ok(Asked::Lost(text)) };
     Ok(match behind.strip_prefix(b" ") {
         None if behind.is_empty() => Asked::Ours(None, None),
         None => Asked::Lost(text),
         Some(b"served") => Asked::Served,
-        Some(words) => match (words.strip_prefix(b"unsure ").and_then(number), number(words)) {
-            (Some(age), _) => Asked::Unsure(age),
+        Some(words) => match (words.strip_prefix(b"unsure ").and_then(numbers), number(words)) {
+            (Some((age, at)), _) => Asked::Unsure(age, at),
             (_, Some(fence)) => Asked::Ours(Some(fence), None),
             _ => Asked::Ours(None, Some(words.to_vec())),
         },
@@ -402,7 +414,7 @@ mod tests {
         redis.repeated = true;
         let note = Ok(Confirmed::Ours(Some(b"ERR no TIME".to_vec())));
         assert_eq!((confirm(&mut lease, &mut redis), lease.fence), (note, None));
-        assert!(redis.asked[0].ends_with(" 2501 1"), "{:?}", redis.asked);
+        assert!(redis.asked[0].ends_with(" 2501 0"), "{:?}", redis.asked);
         lease.options.tick = None;
         let mut redis = script([Some(own_and(" 5"))]);
         assert_eq!((confirm(&mut lease, &mut redis), lease.fence), (Ok(Confirmed::Ours(None)), Some(5)));
@@ -425,12 +437,13 @@ mod tests {
     #[test]
     fn a_doubt_is_as_long_as_the_answer_took() {
         // Sent 2,500 ms after the start, answered 400 later: a run that began 2,901 before the question was before us.
-        for (age, next, outcome) in [(2901, "-", Ok(Confirmed::Ours(None))), (2900, "100401", Ok(Confirmed::Served))] {
-            let last = if next == "-" { own_and(" 9") } else { own_and(" served") };
-            let unsure = own_and(&format!(" unsure {age}"));
+        let (before, after) = (Ok(Confirmed::Ours(None)), Ok(Confirmed::Served));
+        for (age, next, outcome) in [(2901, "2901 1700", before), (2900, "100401 0", after)] {
+            let last = if age == 2901 { own_and(" 9") } else { own_and(" served") };
+            let unsure = own_and(&format!(" unsure {age} 1700"));
             let mut redis = timed([(400, Some(vec![unsure])), (0, Some(vec![last]))]);
             assert_eq!(confirm(&mut recorded(97_500), &mut redis), outcome, "{age}");
-            assert!(redis.asked[1].ends_with(&format!("program=job {next} 0")), "{:?}", redis.asked);
+            assert!(redis.asked[1].ends_with(&format!("program=job {next}")), "{:?}", redis.asked);
         }
     }
 
@@ -456,7 +469,7 @@ mod tests {
     #[test]
     fn without_a_record_a_lock_that_was_asked_for_after_the_grace_is_not_used() {
         for (asked_at, grace, is_used) in [(140_000, 40, true), (140_001, 40, false), (140_001, 0, true)] {
-            for reply in [refusal(), own_and(" ERR no TIME")] {
+            for reply in [refusal(), own_and(" ERR no TIME"), own()] {
                 let mut lease = recorded(100_000);
                 lease.options.grace = Duration::from_secs(grace);
                 lease.ask_for(at(asked_at));

@@ -138,7 +138,7 @@ mod scripted {
 
     use super::{Lease, LockOptions, Token};
     use crate::clock::Instant;
-    use crate::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+    use crate::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
     use crate::resp::{Reply, Request};
     use std::time::Duration;
 
@@ -198,7 +198,7 @@ mod scripted {
     impl Exchange for Scripted {
         fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
             let (asked, mut request) = (self.now, Request::default());
-            build(Sending { at: asked, again: self.repeated }, &mut request);
+            build(asked, &mut request);
             if request.commands == 0 {
                 return Ok(Answer { replies: Vec::new(), asked, repeated: self.repeated });
             }

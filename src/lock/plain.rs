@@ -45,12 +45,12 @@ pub(super) fn delete_or_set(
     (valid_until, margin): (Instant, Duration),
     rest: &dyn Fn(Instant) -> Duration,
 ) -> Result<Released, Error> {
-    let answer = redis.exchange(Repeat::Never, &|sending, request| {
-        if valid_until.since(sending.at).unwrap_or_default() <= margin {
+    let answer = redis.exchange(Repeat::Never, &|now, request| {
+        if valid_until.since(now).unwrap_or_default() <= margin {
             // It might be another's by the time that this arrives.
             return;
         }
-        let rest = rest(sending.at);
+        let rest = rest(now);
         match rest.as_secs() + u64::from(rest.subsec_nanos() > 0) {
             0 => request.push(&[b"DEL", name]),
             seconds => request.push(&[b"SET", name, token.as_bytes(), b"XX", b"EX", seconds.to_string().as_bytes()]),

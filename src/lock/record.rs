@@ -1,7 +1,8 @@
 use std::fmt::Write;
 
-/// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. A run
-/// that has not ended yet may tell of the one before it behind them (`last=RESULT@HOST`, `?` for an end nobody recorded).
+/// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. Behind
+/// them a run that has not ended yet may tell of the one before it (`last=RESULT@HOST`, `?` for an end nobody recorded), and
+/// in Redis its token (`by=TOKEN`).
 const FIELDS: [&str; 10] = ["fence#", "host", "pid", "program", "start#", "end?", "result", "ok?", "failed#", "first#"];
 
 /// The longest record that is believed. Ours have some 200 bytes.
@@ -29,7 +30,8 @@ pub struct End {
 /// What is known of the runs of a lock: one line of text beside it, `fence=… host=… pid=… program=… start=… end=… result=…
 /// ok=… failed=… first=…`. Times are milliseconds since 1970 by Redis's clock, for a local lock by the host's; `ok` is the
 /// end of the last success, `failed` how many runs have failed since, `first` when the first record was made. `start` is 0
-/// where no command ran, so that it has not served for another host. It is for people and for the fence; nothing in it decides who holds the lock.
+/// where no command ran, so that it has not served for another host. It is for people and
+/// for the fence; nothing in it decides who holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record(Vec<u8>);
 

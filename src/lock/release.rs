@@ -19,20 +19,21 @@ const RELEASE: &str = "local v,c=redis.call('GET',KEYS[1]),1 if not v then c=-1 
 /// The end of [`RELEASE`] where nothing is recorded.
 const PLAIN: &str = "return c";
 
-/// The end of [`RELEASE`] that writes the end of the run with the fence `ARGV[4]` into the record `KEYS[2]`, unless that
-/// is another run's or has an end: the result `ARGV[5]`, which is a success if `ARGV[6]` is 1. It is then kept for `ARGV[7]`
-/// milliseconds. If no command ran, `ARGV[4]` is what the run says of itself instead, because its fence may not have been
-/// heard of, and `start` becomes 0: it has not served for another host.
+/// The end of [`RELEASE`] that writes the end of the run into the record `KEYS[2]`, if the token stands there: else it is
+/// another run's, or has an end. The result is `ARGV[5]`, which is a success if `ARGV[6]` is 1. The record is then kept for
+/// `ARGV[7]` milliseconds. `ARGV[4]` is 0 if no command ran: then `start` becomes 0, because it has not served for another
+/// host.
 ///
 /// Result: the same, a space, and the record as it stands then, or why nothing was recorded.
 ///
 /// Repeated, it finds the end. Whatever fails in it leaves the lock as it is.
 const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if not e then \
-    local f,w,s,d,o,b,i=string.match(r or '',\
-    '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=(%d*) result=%S* ok=(%d*) failed=(%d+) first=(%d+)') \
-    if (f==ARGV[4] or w==ARGV[4]) and d=='' then local n=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) \
-    if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if w==ARGV[4] then s=0 end \
+    local f,w,s,o,b,i,l=string.match(r or '',\
+    '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=%d* result=%S* ok=(%d*) failed=(%d+) first=(%d+)(.*)') \
+    if f and string.find(l,' by='..ARGV[1],1,true) then \
+    local n=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) \
+    if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if ARGV[4]=='0' then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
     return c..' '..(e or r or '')";
@@ -66,16 +67,16 @@ pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &
 fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result<Release, Error> {
     let (name, token, grace_end) = (&lease.options.name, lease.token.as_bytes(), lease.grace_end);
     let lengthen: &[u8] = if lease.options.lease.is_some() { b"1" } else { b"0" };
-    let fence = lease.fence.map(|fence| fence.to_string().into_bytes());
-    let record = lease.options.record.as_ref();
-    let record = record.and_then(|record| Some((record, if end.ran { fence? } else { record.run.identity() })));
-    let script = [RELEASE, record.as_ref().map_or(PLAIN, |_| RECORD)].concat();
-    let answer = redis.exchange(Repeat::Always, &|sending, request| {
-        let grace = milliseconds(grace_end.since(sending.at).unwrap_or_default());
+    // If no command ran, the beginning may be recorded although the answer that told of it was lost.
+    let record = lease.options.record.as_ref().filter(|_| lease.fence.is_some() || !end.ran);
+    let script = [RELEASE, record.map_or(PLAIN, |_| RECORD)].concat();
+    let answer = redis.exchange(Repeat::Always, &|now, request| {
+        let grace = milliseconds(grace_end.since(now).unwrap_or_default());
         let about_lock = [token, grace.as_bytes(), lengthen];
-        let Some((record, which)) = &record else { return eval(request, &script, &[name], &about_lock) };
-        let (keep, success) = (milliseconds(record.keep), u8::from(end.success));
-        let about_run = [which, &end.result[..], &[b'0' + success], keep.as_bytes()];
+        let Some(record) = record else { return eval(request, &script, &[name], &about_lock) };
+        let digit = |is: bool| [b'0' + u8::from(is)];
+        let (ran, success, keep) = (digit(end.ran), digit(end.success), milliseconds(record.keep));
+        let about_run = [&ran, &end.result[..], &success, keep.as_bytes()];
         eval(request, &script, &[name, &record.key], &[&about_lock[..], &about_run].concat());
     })?;
     let grace = grace_end.since(answer.asked).unwrap_or_default();
@@ -199,12 +200,12 @@ mod tests {
         let record = Some(b"fence=9 more".to_vec());
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record }));
-        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 9 3 0 60000"]);
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 3 0 60000"]);
         let success = End { result: b"0".to_vec(), success: true, ran: true };
         let mut redis = script([Some(Reply::Bulk(b"-1 ".to_vec()))]);
         let done = release(&mut redis, &lease, MARGIN, &success);
         assert_eq!(done, Ok(Release { lock: Released::Lost, record: Some(Vec::new()) }));
-        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 9 0 1 60000"]);
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 0 1 60000"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::route::Route;
 use super::tls::Tls;
 use super::{Endpoint, Failure, Kind, Server};
 use crate::clock::{self, Instant};
-use crate::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+use crate::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use crate::interrupt::{Deadline, Interrupts, WaitError, WakeOn};
 use crate::process::Variables;
 use crate::resp::{Reply, Request};
@@ -193,14 +193,14 @@ impl<'a> Session<'_, 'a> {
     }
 
     /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
-    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), Failure> {
+    fn attempt(&mut self, build: Build<'_>) -> Result<(Vec<Reply>, Instant), Failure> {
         let mut connection = match self.client.connection.take() {
             Some(connection) => connection,
             // Whatever was sent to log in, it was not what is asked.
             None => self.connect().map_err(|failure| Failure { may_be_done: false, ..failure })?,
         };
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
-        build(Sending { at, again }, &mut request);
+        build(at, &mut request);
         if request.commands > 0 {
             (connection, replies) = self.converse(connection, &request, self.deadline(), self.budget.lasting)?;
             self.client.route.answered(connection.peer());
@@ -238,7 +238,7 @@ impl Exchange for Session<'_, '_> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
             let server = self.client.route.server().clone();
-            let Failure { kind, may_be_done: done, mut why } = match self.attempt(build, may_be_done) {
+            let Failure { kind, may_be_done: done, mut why } = match self.attempt(build) {
                 Ok((replies, asked)) => return Ok(Answer { replies, asked, repeated: may_be_done }),
                 Err(failure) => failure,
             };

@@ -1,13 +1,18 @@
-//! What comes of an event.
+//! What comes of an event, and what the store makes of what the lock code comes to.
 
-use std::time::Duration;
+use golock::clock::Instant;
+use golock::lock::{Acquired, Confirmed, Error, Release, Released, Unsure};
 
-use golock::lock::{Acquired, Answer, Error, Lease, Released, Repeat};
+use crate::event::{Event, Fate};
+use crate::host::{End, Phase, Times, instant};
+use crate::mutation::Mutation;
+use crate::operation::{Operation, Step};
+use crate::proof::Wrong;
+use crate::redis::NAME;
+use crate::world::{MARGIN, Setting, World, second};
 
-use crate::event::Event;
-use crate::host::{End, NAME, Phase, Silence, Step, moment};
-use crate::redis::Request;
-use crate::world::{MARGIN, Setting, Stray, World, Wrong, second};
+/// How far Redis's clock steps back, in milliseconds.
+const STEP: u64 = 2000;
 
 impl World {
     /// What the world is after an event.
@@ -15,61 +20,107 @@ impl World {
         let mut next = self.clone();
         next.happen(setting, event);
         if next.progress() <= self.progress() {
-            next.wrong = next.wrong.or(Some(Wrong::Stuck));
+            next.blame(Wrong::Stuck);
         }
         next
     }
 
     fn happen(&mut self, setting: &Setting, event: Event) {
-        let now = self.now();
         match event {
-            Event::Begin(index) => self.go(setting, index, Phase::Acquiring),
+            Event::Begin(index) => self.begin_host(setting, index),
+            Event::Send(index) => {
+                self.budget.delays -= 1;
+                self.leave(setting, index);
+            }
+            Event::CarryOut(index) => {
+                self.budget.delays -= 1;
+                self.arrive(setting, index);
+            }
             Event::Answer(index) => self.answer(setting, index),
-            Event::Refuse(index) => self.fail(setting, index, false, false),
-            Event::LoseRequest(index) => self.fail(setting, index, true, false),
-            Event::LoseReply(index) => self.fail(setting, index, true, true),
-            Event::Delay(index) => self.delay(setting, index),
-            Event::GiveUp(index) => self.hear(setting, index, None),
+            Event::Fail(index, fate) => {
+                // What Redis does not answer while it is away costs no luck.
+                if !self.dead && fate != Fate::Late {
+                    self.budget.losses -= 1;
+                }
+                self.fail(setting, index, fate);
+            }
+            Event::Refuse(index) => self.refuse(setting, index),
+            Event::GiveUp(index) => self.give_up(setting, index, false),
             Event::Arrive(index) => {
-                let Stray { host, request, .. } = self.strays.remove(index);
-                self.execute(setting, host, request);
+                let packet = self.strays.remove(index);
+                self.carry_out(setting, &packet, true);
             }
-            Event::Renew(index) => self.go(setting, index, Phase::Renewing),
-            Event::Stop(index) => self.hosts[index].enter(Phase::Stopping, now),
-            Event::JobEnds(index) => {
-                let lost = self.hosts[index].phase == Phase::Stopping;
-                self.go(setting, index, if lost { Phase::Ended(End::LeaseLost) } else { Phase::Releasing });
-            }
-            Event::Signal(index) => {
+            Event::Signal(index, fate) => {
                 self.budget.signals -= 1;
-                self.go(setting, index, Phase::GivingBack);
+                if self.hosts[index].phase == Phase::Starting {
+                    self.give_back(setting, index);
+                } else {
+                    self.interrupt(setting, index, fate);
+                }
             }
+            Event::Start(index) => self.start(setting, index),
             Event::Crash(index) => {
                 self.budget.crashes -= 1;
-                self.hosts[index].enter(Phase::Ended(End::Crashed), now);
+                self.hosts[index].end(setting, End::Crashed);
             }
+            Event::Renew(index)
+            | Event::LeaseOver(index)
+            | Event::Timeout(index)
+            | Event::KillDue(index)
+            | Event::JobEnds(index)
+            | Event::LeaderEnds(index)
+            | Event::Suspend(index)
+            | Event::Continue(index) => self.supervise(setting, index, event),
+            other => self.happen_elsewhere(setting, other),
+        }
+    }
+
+    /// What happens to Redis, to a predecessor, and to time.
+    fn happen_elsewhere(&mut self, setting: &Setting, event: Event) {
+        match event {
             Event::Reset => {
                 self.budget.resets -= 1;
                 self.was_reset = true;
-                self.redis.answer(&vec![vec![b"DEL".to_vec(), NAME.to_vec()]]);
+                self.redis.call(&[b"DEL".to_vec(), NAME.to_vec()]);
             }
+            Event::Flush => {
+                self.budget.flushes -= 1;
+                self.was_flushed = true;
+                (self.redis.lock, self.redis.record) = Default::default();
+                // Its job is taken to be over.
+                self.predecessor_runs = false;
+            }
+            Event::StepBack => {
+                self.budget.steps -= 1;
+                self.redis.set_back(STEP);
+            }
+            Event::Ban => {
+                self.budget.bans -= 1;
+                self.redis.rules.scripts = false;
+            }
+            Event::Die => {
+                self.budget.outages -= 1;
+                self.dead = true;
+            }
+            Event::Revive => self.dead = false,
             Event::PredecessorTakes => self.predecessor_takes(),
             Event::PredecessorEnds => self.predecessor_ends(),
-            Event::Tick => self.tick(setting),
+            _ => self.tick(setting),
         }
     }
 
     fn tick(&mut self, setting: &Setting) {
         let expired = self.redis.pass(setting.tick);
         let now = self.now();
-        self.strays.retain(|stray| stray.until.is_none_or(|end| now < end));
+        self.strays.retain(|stray| !stray.is_over(now));
         if self.grace_end <= now {
             self.grace_end = 0;
         }
-        for host in self.hosts.iter_mut().filter(|host| host.job_runs() && expired.as_deref() == Some(host.token())) {
-            host.outlived = true;
-            if host.lease.is_some() {
-                self.wrong = Some(Wrong::Outlived);
+        let outlives = |token: &[u8]| expired.as_deref() == Some(token);
+        for host in self.hosts.iter_mut().filter(|host| host.job_runs() && outlives(host.token().as_bytes())) {
+            host.traces.outlived = true;
+            if setting.lease.is_some() {
+                self.wrong = self.wrong.or(Some(Wrong::Outlived));
             }
         }
         // Its job is taken to be done before its lock is gone.
@@ -78,165 +129,127 @@ impl World {
 
     /// SETNX, or GETSET after a look, which leaves no TTL.
     fn predecessor_takes(&mut self) {
-        (self.redis.value, self.redis.expires) = (Some(second(3600)), None);
+        (self.redis.lock.value, self.redis.lock.expires) = (Some(second(3600)), None);
         (self.predecessor_may_come, self.predecessor_runs) = (false, true);
     }
 
     /// That it would overwrite whatever stands there then is its own fault, and left out.
     fn predecessor_ends(&mut self) {
         self.predecessor_runs = false;
-        if self.redis.value.as_ref().is_some_and(|value| value.len() <= 12) {
-            self.redis.expires = Some(self.now() + 1000);
+        if self.redis.lock.value.as_ref().is_some_and(|value| value.len() <= 12) {
+            self.redis.lock.expires = Some(self.now() + 1000);
         }
     }
 
-    /// One attempt fails, after it was `sent` or before, and was `done` or not.
-    fn fail(&mut self, setting: &Setting, index: usize, sent: bool, done: bool) {
-        self.budget.losses -= 1;
-        let Some((request, repeat)) = setting.asks(&self.hosts[index]) else { return };
-        if done {
-            self.execute(setting, index, request);
-        }
-        self.count_failure(setting, index, sent, repeat);
-    }
-
-    fn delay(&mut self, setting: &Setting, index: usize) {
-        self.budget.strays -= 1;
-        let Some((request, repeat)) = setting.asks(&self.hosts[index]) else { return };
-        let until = (repeat == Repeat::Never).then(|| self.hosts[index].asked() + MARGIN);
-        self.strays.push(Stray { host: index, request, until });
-        self.count_failure(setting, index, true, repeat);
-    }
-
-    /// The reconnect loop of the client.
-    fn count_failure(&mut self, setting: &Setting, index: usize, sent: bool, repeat: Repeat) {
-        let host = &mut self.hosts[index];
-        host.failures += 1;
-        host.sent |= sent;
-        let once = matches!(host.phase, Phase::GivingBack | Phase::Renewing);
-        if once || repeat == Repeat::Never || host.failures >= setting.tries {
-            self.hear(setting, index, None);
-        }
-    }
-
-    fn answer(&mut self, setting: &Setting, index: usize) {
-        let Some((request, _)) = setting.asks(&self.hosts[index]) else { return };
-        let replies = self.execute(setting, index, request.clone());
-        // What must not be repeated is sent again only after a look at the lock on a later connection. That the earlier one
-        // is not carried out after that look is all that golock trusts the network with, and only where EVAL is refused.
-        self.strays.retain(|stray| stray.host != index || stray.until.is_none());
-        let replies = setting.mutation.map_or(replies.clone(), |fault| fault.replies(&request, replies));
-        let repeated = self.hosts[index].sent;
-        self.hear(setting, index, Some(Answer { replies, repeated }));
-    }
-
-    /// Redis carries out what this host has sent.
-    fn execute(&mut self, setting: &Setting, index: usize, request: Request) -> Vec<golock::resp::Reply> {
-        let request = setting.mutation.map_or(request.clone(), |fault| fault.request(request));
-        let before = self.redis.clone();
-        let replies = self.redis.answer(&request);
-        let own = self.hosts[index].token();
-        let is_own = |value: &Option<Vec<u8>>| value.as_deref() == Some(own);
-        let held = before.value.as_ref().is_some_and(|value| value.len() > 12) || self.predecessor_runs;
-        // Between a look and a step an operator may have interfered; only a script leaves no room for that.
-        let excused = self.was_reset && !setting.scripts;
-        if before != self.redis && held && !is_own(&before.value) && before.value.is_some() && !excused {
-            self.wrong = Some(Wrong::Touched);
-        }
-        let taken = !is_own(&before.value) && is_own(&self.redis.value);
-        if taken && self.now() < self.grace_end && !self.was_reset {
-            self.wrong = Some(Wrong::Grace);
-        }
-        replies
-    }
-
-    /// The host hears an answer, or that there is none.
-    fn hear(&mut self, setting: &Setting, index: usize, answer: Option<Answer>) {
+    pub(crate) fn begin_host(&mut self, setting: &Setting, index: usize) {
         let now = self.now();
-        self.hosts[index].hear(now, answer);
-        self.proceed(setting, index);
+        self.hosts[index].started = if setting.once { now } else { 0 };
+        self.go(setting, index, Phase::Acquiring, Operation::new(now, setting.tries, None));
     }
 
-    /// The host begins with another phase.
-    fn go(&mut self, setting: &Setting, index: usize, phase: Phase) {
-        let now = self.now();
-        self.hosts[index].enter(phase, now);
-        self.proceed(setting, index);
+    /// What the store makes of what an operation has come to.
+    pub(crate) fn come_to(&mut self, setting: &Setting, index: usize, step: Step, operation: &Operation) {
+        match step {
+            Step::Asks(_) => {}
+            Step::Acquired(result, times) => {
+                self.hosts[index].times = times;
+                self.acquired(setting, index, result);
+            }
+            Step::Confirmed(result, times) => {
+                self.hosts[index].times = times;
+                self.confirmed(setting, index, &result);
+            }
+            Step::Renewed(result, times) => {
+                self.hosts[index].times = times;
+                self.renewed(setting, index, &result);
+            }
+            Step::Released(result) => self.released(setting, index, &result, operation),
+        }
     }
 
-    /// The host goes on until it has to wait.
-    fn proceed(&mut self, setting: &Setting, index: usize) {
-        let now = self.now();
-        match setting.step(&self.hosts[index]) {
-            None | Some(Step::Asks(..)) => {}
-            Some(Step::Acquired(result)) => self.acquired(setting, index, &result),
-            Some(Step::Renewed(result, lease)) => self.renewed(setting, index, result, lease),
-            Some(Step::Released(result)) => {
-                if self.hosts[index].phase == Phase::Releasing {
-                    self.grace_end = self.grace_kept(index, &result);
-                    self.hosts[index].enter(Phase::Ended(End::Ran), now);
+    fn acquired(&mut self, setting: &Setting, index: usize, result: Result<Acquired, Unsure>) {
+        match result {
+            Ok(Acquired::Held(_)) => self.skip(setting, index),
+            Ok(Acquired::Ours) if setting.has(Mutation::NoConfirm) => self.hosts[index].phase = Phase::Starting,
+            Ok(ours) => {
+                self.hosts[index].stale = if let Acquired::Stale(value) = ours { Some(value) } else { None };
+                let operation = Operation::new(self.now(), setting.tries, None);
+                self.go(setting, index, Phase::Confirming, operation);
+            }
+            // If only the answers were lost, the lock stands, for nobody.
+            Err(Unsure { error, may_hold }) => {
+                let forgotten = setting.has(Mutation::FearForgotten) && matches!(error, Error::Refused(..));
+                if may_hold && !forgotten {
+                    self.give_back(setting, index);
                 } else {
-                    self.hosts[index].enter(Phase::Ended(End::GaveBack), now);
+                    self.finish(setting, index, End::Failed);
                 }
             }
         }
     }
 
-    fn acquired(&mut self, setting: &Setting, index: usize, result: &Result<Acquired, Error<Silence>>) {
-        let (now, host) = (self.redis.now, &mut self.hosts[index]);
+    fn confirmed(&mut self, setting: &Setting, index: usize, result: &Result<Confirmed, Error>) {
+        self.hosts[index].stale = None;
         match result {
-            Ok(Acquired::Ours) => {
-                host.grace_end = now + setting.grace.min(setting.release) * 1000;
-                let hold_end = moment(host.began + setting.release * 1000);
-                let lease = setting.lease.map(Duration::from_secs);
-                host.lease = lease.map(|length| Lease::new(host.lock.clone(), length, hold_end));
-                if host.lease.is_some() { self.go(setting, index, Phase::Settling) } else { self.start(index) }
+            Ok(Confirmed::Ours(_)) => {
+                let times = &mut self.hosts[index].times;
+                // It has served its purpose.
+                times.asked_at = instant(0);
+                self.hosts[index].phase = Phase::Starting;
             }
-            Ok(Acquired::Held(_)) => {
-                let own = self.redis.value.as_deref() == Some(host.token());
-                let left = self.redis.value == Some(second(-10)) && !self.predecessor_runs;
-                let skipped_for_nothing = own || (left && setting.scripts);
-                host.enter(Phase::Ended(End::Skipped), now);
-                self.wrong = self.wrong.or(skipped_for_nothing.then_some(Wrong::Lost));
-            }
-            // Only the answers may have been lost.
-            Err(Error::Exchange(_)) => self.go(setting, index, Phase::GivingBack),
-            Err(_) => host.enter(Phase::Ended(End::Failed), now),
+            Ok(Confirmed::Served) => self.finish(setting, index, End::Served),
+            Ok(Confirmed::Lost(_)) => self.skip(setting, index),
+            Err(_) if setting.has(Mutation::NoGiveBack) => self.finish(setting, index, End::Failed),
+            Err(_) => self.give_back(setting, index),
         }
     }
 
-    /// Until when the lock has to persist after this release.
-    fn grace_kept(&self, index: usize, released: &Result<Released, Error<Silence>>) -> u64 {
-        let host = &self.hosts[index];
-        let own = self.redis.value.as_deref() == Some(host.token());
-        // A lock that was lost counts as released if that was said twice.
-        let kept = own && matches!(released, Ok(Released::InGrace(_)));
-        if kept { host.grace_end } else { 0 }
-    }
-
-    fn start(&mut self, index: usize) {
-        let now = self.now();
-        self.hosts[index].enter(Phase::Running, now);
-        // While it runs, the lock persists as long as its TTL at the most.
-        self.grace_end = self.hosts[index].grace_end.min(self.redis.expires.unwrap_or(0));
-    }
-
-    /// What the store and the supervisor make of a renewal.
-    fn renewed(&mut self, setting: &Setting, index: usize, result: Result<bool, Error<Silence>>, lease: Lease) {
-        let now = self.now();
-        let host = &mut self.hosts[index];
-        let late = lease.stop_by() <= moment(now);
-        host.lock = lease.lock.clone();
-        host.lease = Some(lease);
-        match (host.phase, result) {
-            (Phase::Settling, Ok(true)) if !late => self.start(index),
-            (Phase::Settling, Ok(true)) if host.rounds < 2 => {
-                host.rounds += 1;
-                self.go(setting, index, Phase::Settling);
-            }
-            (Phase::Settling, _) => self.go(setting, index, Phase::GivingBack),
-            (_, Ok(false)) => host.enter(Phase::Stopping, now),
-            (_, _) => host.enter(Phase::Running, now),
+    /// The last look before the command starts.
+    fn start(&mut self, setting: &Setting, index: usize) {
+        let (now, host) = (self.now(), &self.hosts[index]);
+        let careless = setting.has(Mutation::NoConfirm) || setting.has(Mutation::NoLastLook);
+        if host.lease(setting).lasts(instant(now)) || careless {
+            self.prove_start(setting, index);
+            self.hosts[index].phase = Phase::Running;
+        } else {
+            self.give_back(setting, index);
         }
+    }
+
+    fn skip(&mut self, setting: &Setting, index: usize) {
+        if self.hosts[index].traces.owned {
+            self.blame(Wrong::Lost);
+        }
+        self.finish(setting, index, End::Skipped);
+    }
+
+    pub(crate) fn finish(&mut self, setting: &Setting, index: usize, end: End) {
+        self.prove_end(index, end);
+        self.hosts[index].end(setting, end);
+    }
+
+    /// The lock is given back: no command runs under it.
+    fn give_back(&mut self, setting: &Setting, index: usize) {
+        self.hosts[index].times.grace_end = Instant::ZERO;
+        let now = self.now();
+        self.go(setting, index, Phase::GivingBack, Operation::new(now, setting.tries, Some(now + MARGIN)));
+    }
+
+    fn released(&mut self, setting: &Setting, index: usize, result: &Result<Release, Error>, operation: &Operation) {
+        let lock = result.as_ref().map(|release| release.lock);
+        self.prove_release(setting, index, lock, operation);
+        let releases = self.hosts[index].phase == Phase::Releasing;
+        if releases {
+            let in_grace = self.hosts[index].traces.owned && matches!(lock, Ok(Released::InGrace(_)));
+            self.grace_end = if in_grace { crate::host::millisecond(self.hosts[index].times.grace_end) } else { 0 };
+        }
+        self.hosts[index].end(setting, if releases { End::Ran } else { End::GaveBack });
+    }
+}
+
+impl Times {
+    /// When its grace is over, in milliseconds.
+    pub(crate) fn grace(&self) -> u64 {
+        crate::host::millisecond(self.grace_end)
     }
 }

@@ -1,34 +1,17 @@
-//! A host: which part of golock's lock code it is in, and what that code has heard so far.
-//!
-//! The code of `golock::lock` is run as it is. It blocks in `Exchange::exchange`; to stop it there and go on in every
-//! possible way, it is run again from the start of the operation with all answers that it has had, up to the request that
-//! has none yet. It decides by answers and clocks alone, so it comes to the same point each time.
+//! A host: where its golock is, and what it holds.
 
 use std::time::Duration;
 
-use golock::clock::Moment;
-use golock::lock::{
-    Acquired, Answer, Command, Error, Exchange, Lease, Lock, Released, Repeat, Token, acquire, release,
-};
+use golock::clock::Instant;
+use golock::job::State;
+use golock::lock::{Lease, Token};
 
-use crate::redis::Request;
+use crate::mutation::Mutation;
+use crate::operation::{Operation, Way};
+use crate::world::Setting;
 
-/// The lock's name.
-pub(crate) const NAME: &[u8] = b"lock";
-
-/// The Unix second at which the explorer's clock begins.
-pub(crate) const EPOCH: u64 = 1_700_000_000;
-
-/// Why an exchange failed: the client has given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Silence;
-
-/// What became of an exchange, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Heard {
-    pub(crate) at: u64,
-    pub(crate) answer: Option<Answer>,
-}
+/// How long the hosts have been up when the explorer's clock begins.
+const UPTIME: u64 = 1_000_000_000;
 
 /// Where a host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,13 +19,11 @@ pub(crate) enum Phase {
     /// Cron has not started it yet.
     Idle,
     Acquiring,
-    /// The first renewal of a lease, before the job is started.
-    Settling,
+    Confirming,
+    /// The lock is confirmed, and the command is about to start.
+    Starting,
+    /// The job runs, or is stopped, or is told to end; its lease may be under renewal.
     Running,
-    /// The job runs, and the lease is being renewed.
-    Renewing,
-    /// The lease is lost, and the job was told to stop.
-    Stopping,
     Releasing,
     GivingBack,
     Ended(End),
@@ -52,160 +33,136 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     Ran,
+    /// The lock is another's.
     Skipped,
+    /// Another run has served for this one.
+    Served,
+    /// Nothing that could have taken the lock was sent.
     Failed,
-    /// It was told to stop, or does not know whether it has the lock.
+    /// No command was started, and the lock may have been ours.
     GaveBack,
-    LeaseLost,
     Crashed,
+}
+
+/// What its lease holds besides what never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Times {
+    pub(crate) asked_at: Instant,
+    pub(crate) valid_until: Instant,
+    pub(crate) hold_end: Instant,
+    pub(crate) grace_end: Instant,
+    pub(crate) renew_at: Instant,
+    pub(crate) is_final: bool,
+    pub(crate) fence: Option<u64>,
+    pub(crate) eval_refused: bool,
+}
+
+/// A job, as the supervisor sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Job {
+    pub(crate) state: State,
+    pub(crate) kill_at: Option<u64>,
+    pub(crate) lost: bool,
+    /// It was continued, and waits until its lease was seen to.
+    pub(crate) resumes: bool,
+}
+
+/// What the code does not know, but the proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Traces {
+    /// Whether the SET that got the lock was sent within GRACE of the start, and carried out after.
+    pub(crate) underway: bool,
+    /// When its confirmation was carried out that it has heard of, or may hear of.
+    pub(crate) confirmed: u64,
+    /// When its beginning was recorded last, and whether the lock was given back since.
+    pub(crate) recorded: Option<u64>,
+    pub(crate) given_back: bool,
+    /// The number that its run was given last, and as how many runs it was recorded.
+    pub(crate) number: u64,
+    pub(crate) runs: u8,
+    /// When the confirmation was carried out under which its job started.
+    pub(crate) began: Option<u64>,
+    /// Whether a request of its own that nobody waits for has taken the lock for it.
+    pub(crate) raced: bool,
+    /// Whether the lock has expired under the running job.
+    pub(crate) outlived: bool,
+    /// Whether its token stood in the lock when its last exchange was carried out.
+    pub(crate) owned: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Host {
     pub(crate) phase: Phase,
-    pub(crate) lock: Lock,
-    pub(crate) lease: Option<Lease>,
-    pub(crate) grace_end: u64,
-    /// When the operation began.
-    pub(crate) began: u64,
-    /// What it has heard since.
-    pub(crate) heard: Vec<Heard>,
-    /// How often the present exchange has failed, and whether it may have been carried out.
-    pub(crate) failures: u8,
-    pub(crate) sent: bool,
-    /// How often the lease was renewed before the job started.
-    pub(crate) rounds: u8,
-    /// Whether the lock has expired under the running job.
-    pub(crate) outlived: bool,
-    /// By how many seconds its wall clock is wrong.
-    skew: i64,
-    /// Whether it matters at what time it learns of a lock: only of a predecessor's.
-    looks_at_clock: bool,
+    pub(crate) index: usize,
+    /// When cron started it.
+    pub(crate) started: u64,
+    /// The value of a predecessor's lock that is to be taken over.
+    pub(crate) stale: Option<Vec<u8>>,
+    pub(crate) times: Times,
+    pub(crate) job: Job,
+    pub(crate) operation: Option<Operation>,
+    pub(crate) traces: Traces,
 }
 
-/// What the lock code wants next, or what it has come to.
-pub(crate) enum Step {
-    Asks(Request, Repeat),
-    Acquired(Result<Acquired, Error<Silence>>),
-    Renewed(Result<bool, Error<Silence>>, Lease),
-    Released(Result<Released, Error<Silence>>),
+/// The instant of a millisecond of the explorer's clock.
+pub(crate) fn instant(millisecond: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(UPTIME + millisecond)
 }
 
-/// The moment of a millisecond of the explorer's clock.
-pub(crate) fn moment(millisecond: u64) -> Moment {
-    Moment::ZERO + Duration::from_millis(millisecond)
+/// The millisecond of an instant; 0 for one that was before.
+pub(crate) fn millisecond(instant_: Instant) -> u64 {
+    instant_.since(instant(0)).map_or(0, golock::clock::milliseconds)
+}
+
+impl Times {
+    pub(crate) fn of(lease: &Lease) -> Self {
+        let Lease { asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused, .. } = *lease;
+        Self { asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused }
+    }
 }
 
 impl Host {
-    pub(crate) fn new(index: usize, ttl: Duration, skew: i64, looks_at_clock: bool) -> Self {
-        let token = Token::from_number(u64::try_from(index).unwrap() + 1);
-        Self {
-            phase: Phase::Idle,
-            lock: Lock { name: NAME.to_vec(), token, ttl, surely_until: Moment::ZERO },
-            lease: None,
-            grace_end: 0,
-            began: 0,
-            heard: Vec::new(),
-            failures: 0,
-            sent: false,
-            rounds: 0,
-            outlived: false,
-            skew,
-            looks_at_clock,
-        }
+    pub(crate) fn new(setting: &Setting, index: usize) -> Self {
+        let times = Times::of(&Lease::new(setting.options(index, 0), Token::from_number(0)));
+        let job = Job { state: State::Running, kill_at: None, lost: false, resumes: false };
+        let (stale, operation, traces) = (None, None, Traces::default());
+        Self { phase: Phase::Idle, index, started: 0, stale, times, job, operation, traces }
     }
 
-    pub(crate) fn token(&self) -> &[u8] {
-        self.lock.token.as_bytes()
+    pub(crate) fn token(&self) -> Token {
+        Token::from_number(u64::try_from(self.index).unwrap() + 1)
+    }
+
+    /// The lease as the lock code has it.
+    pub(crate) fn lease(&self, setting: &Setting) -> Lease {
+        let Times { asked_at, valid_until, mut hold_end, grace_end, renew_at, is_final, fence, eval_refused } =
+            self.times;
+        if setting.has(Mutation::RenewalBeyondRelease) && self.phase == Phase::Running {
+            hold_end = Instant::NEVER;
+        }
+        let (options, token) = (setting.options(self.index, self.started), self.token());
+        Lease { options, token, asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused }
     }
 
     /// Whether its job may be at work.
     pub(crate) fn job_runs(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Renewing | Phase::Stopping)
+        self.phase == Phase::Running && self.job.state != State::Stopped && !self.job.resumes
     }
 
-    /// Whether they differ only in their tokens, before they have begun.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.skew == other.skew
-    }
-
-    pub(crate) fn enter(&mut self, phase: Phase, now: u64) {
-        (self.phase, self.began, self.failures, self.sent) = (phase, now, 0, false);
-        self.heard.clear();
-        match phase {
-            Phase::Acquiring => self.lock.surely_until = moment(now) + self.lock.ttl,
-            // What does not matter any more is forgotten, so that states that differ only in it become one.
-            Phase::Ended(_) => {
-                (self.lease, self.grace_end, self.began, self.rounds, self.outlived) = (None, 0, 0, 0, false);
-                self.lock.surely_until = Moment::ZERO;
-            }
-            Phase::Running | Phase::Stopping => self.began = 0,
-            _ => {}
-        }
-    }
-
-    /// The time since when the present exchange has been under way.
-    pub(crate) fn asked(&self) -> u64 {
-        self.heard.last().map_or(self.began, |heard| heard.at)
-    }
-
-    /// The Unix second by its clock.
-    pub(crate) fn unix_second(&self, now: u64) -> u64 {
-        (EPOCH + now / 1000).checked_add_signed(self.skew).unwrap()
-    }
-
-    /// Ends the present exchange.
-    pub(crate) fn hear(&mut self, now: u64, answer: Option<Answer>) {
-        let at = if self.phase == Phase::Acquiring && !self.looks_at_clock { self.began } else { now };
-        self.heard.push(Heard { at, answer });
-        (self.failures, self.sent) = (0, false);
-    }
-
-    /// Runs the lock code of this phase as far as it comes; `margin` is that of a release.
-    pub(crate) fn step(&self, margin: Duration) -> Option<Step> {
-        let mut replay = Replay { host: self, next: 0, now: self.began, asks: None };
-        let grace_end = if self.phase == Phase::Releasing { self.grace_end } else { self.began };
-        let came_to = match self.phase {
-            Phase::Acquiring => Step::Acquired(acquire(&mut replay, &self.lock)),
-            Phase::Settling | Phase::Renewing => {
-                let mut lease = self.lease.clone()?;
-                Step::Renewed(lease.renew(&mut replay), lease)
-            }
-            Phase::Releasing | Phase::GivingBack => {
-                Step::Released(release(&mut replay, &self.lock, moment(grace_end), margin))
-            }
-            Phase::Idle | Phase::Running | Phase::Stopping | Phase::Ended(_) => return None,
+    /// Whether it has not done anything yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let untouched = |operation: &Operation| {
+            operation.heard.is_empty() && operation.failures == 0 && operation.way == Way::Waiting
         };
-        Some(replay.asks.map_or(came_to, |(request, repeat)| Step::Asks(request, repeat)))
-    }
-}
-
-/// Gives the answers that were heard, and stops at the first request that has none.
-struct Replay<'h> {
-    host: &'h Host,
-    next: usize,
-    now: u64,
-    asks: Option<(Request, Repeat)>,
-}
-
-impl Exchange for Replay<'_> {
-    type Error = Silence;
-
-    fn exchange(&mut self, commands: &[Command<'_>], repeat: Repeat) -> Result<Answer, Silence> {
-        if let Some(heard) = self.host.heard.get(self.next) {
-            (self.next, self.now) = (self.next + 1, heard.at);
-            return heard.answer.clone().ok_or(Silence);
-        }
-        let request = || commands.iter().map(|command| command.iter().map(|word| word.to_vec()).collect()).collect();
-        self.asks.get_or_insert_with(|| (request(), repeat));
-        Err(Silence)
+        self.phase == Phase::Idle || (self.phase == Phase::Acquiring && self.operation.as_ref().is_some_and(untouched))
     }
 
-    fn now(&self) -> Moment {
-        moment(self.now)
-    }
-
-    fn unix_second(&self) -> u64 {
-        self.host.unix_second(self.now)
+    /// What does not matter any more is forgotten, so that states that differ only in it become one.
+    pub(crate) fn end(&mut self, setting: &Setting, end: End) {
+        let Traces { recorded, given_back, number, runs, began, .. } = self.traces;
+        let (started, index) = (self.started, self.index);
+        *self = Self::new(setting, index);
+        (self.phase, self.started) = (Phase::Ended(end), started);
+        self.traces = Traces { recorded, given_back, number, runs, began, ..Traces::default() };
     }
 }

@@ -1,9 +1,9 @@
 //! Deliberate faults of the protocol, each of which the explorer must find.
 
-use golock::lock::Repeat;
 use golock::resp::Reply;
 
-use crate::redis::Request;
+use crate::host::Phase;
+use crate::redis::Command;
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,53 +24,119 @@ pub(crate) enum Mutation {
     LockWithoutTtl,
     /// The release without EVAL touches a lock that is about to expire.
     ReleaseAtTheLastMoment,
+    /// A release makes a lock without a lease last longer.
+    ReleaseLengthens,
+    /// A renewal reaches beyond RELEASE.
+    RenewalBeyondRelease,
+    /// The end of a lock counts from the answer, and not from when it was asked for.
+    CountedFromAnswer,
+    /// The rest of the grace is that of the first attempt to release.
+    GraceOnce,
+    /// The command starts as soon as GET has shown our token.
+    NoConfirm,
+    /// Nobody looks at the clock between the confirmation and the start.
+    NoLastLook,
+    /// That an earlier attempt may have taken the lock is forgotten when a later one is refused.
+    FearForgotten,
+    /// A lock that could not be confirmed is not given back.
+    NoGiveBack,
+    /// A second signal ends the attempts to give a lock back.
+    SecondSignal,
+    /// A run gets the number of the one before it, if the clock does not tell them apart.
+    NumberTwice,
+    /// The numbers of runs are those of the clock alone.
+    NumberByClock,
+    /// A run that is confirmed once more is recorded, and numbered, once more.
+    RecordedAgain,
+    /// A run takes its own record for that of another.
+    OwnRunServes,
+    /// A run takes the record of another of the same host and process id for its own.
+    NamesakeIsOwn,
+    /// A run that was given back before its command started has served.
+    VoidServes,
+    /// How long ago golock was started is that of its first attempt to get the lock.
+    ElapsedOnce,
+    /// What the way of a request makes doubtful counts as no other run.
+    NoDoubt,
+    /// A doubt leaves the lock prolonged, as if it had been set just now.
+    DoubtProlongs,
+    /// A run that was too early ends the search for another one.
+    DoubtEndsLook,
+    /// A run that began in the future has served.
+    FutureServes,
+    /// Without a record a lock is used although it was asked for later than GRACE after the start.
+    LateUnrecorded,
+    /// What is wrong with the record fails the lock.
+    RecordFailsLock,
+    /// The end of a run is recorded again by each repetition.
+    EndedAgain,
+    /// Any record is believed, however it looks.
+    GarbageServes,
+    /// A renewal that arrives late shortens what is left.
+    RenewalShortens,
+    /// A stopped job is continued without a look at its lock.
+    ResumedUnseen,
 }
 
 impl Mutation {
-    /// What in a request is replaced, and by what.
+    /// What in a script is replaced, and by what.
     fn words(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Self::ReleaseWithoutCompare => Some(("if v~=ARGV[1] then return 0 end", "")),
-            Self::TakeOverWithoutCompare => Some(("v==ARGV[1] and ", "")),
-            Self::TakeOverWithTtl => Some((" and redis.call('TTL',KEYS[1])==-1", "")),
-            Self::RenewalWithoutCompare => Some((
-                "if v==ARGV[1] and redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return v",
-                "redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return ARGV[1]",
-            )),
-            Self::OwnershipBySet
-            | Self::RetryOfTheUnrepeatable
-            | Self::LockWithoutTtl
-            | Self::ReleaseAtTheLastMoment => None,
-        }
+        Some(match self {
+            Self::ReleaseWithoutCompare => (" elseif v~=ARGV[1] then c=0 ", " "),
+            Self::TakeOverWithoutCompare => ("v==ARGV[3] and ", ""),
+            Self::TakeOverWithTtl => (" and redis.call('TTL',KEYS[1])==-1", ""),
+            Self::RenewalWithoutCompare => ("if v and v~=ARGV[1] and not(v==ARGV[3] ", "if false and (v==ARGV[3] "),
+            Self::NumberTwice => ("(f or 0)+1", "(f or 0)"),
+            Self::NumberByClock => ("math.max((f or 0)+1,t[1]*1000000+t[2])", "t[1]*1000000+t[2]"),
+            Self::RecordedAgain | Self::OwnRunServes => ("elseif not string.find(l,m,1,true) then", "else"),
+            Self::NamesakeIsOwn => ("string.find(l,m,1,true)", "string.find(r,ARGV[5],1,true)"),
+            Self::ReleaseLengthens => ("if ARGV[3]=='1' or p<0 or p>g then", "if true then"),
+            Self::VoidServes => ("if ARGV[4]=='0' then s=0 end", ""),
+            Self::RenewalShortens => ("if p<tonumber(ARGV[2]) then", "if true then"),
+            Self::NoDoubt => ("if not p or p<0 or a<g+ARGV[2]-p then", "if false then"),
+            Self::DoubtProlongs => {
+                ("if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end", "")
+            }
+            Self::FutureServes => ("g and a>=0 and", "g and"),
+            Self::RecordFailsLock => ("redis.pcall('GET',KEYS[2])", "redis.call('GET',KEYS[2])"),
+            Self::EndedAgain => ("if f and string.find(l,' by='..ARGV[1],1,true) then", "if f then"),
+            Self::GarbageServes => (
+                "if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end",
+                "",
+            ),
+            _ => return None,
+        })
     }
 
-    /// The request that is sent instead.
-    pub(crate) fn request(self, mut request: Request) -> Request {
-        if let (Some((old, new)), [b"EVAL", ..]) = (self.words(), words(&request[0]).as_slice()) {
-            let script = str::from_utf8(&request[0][1]).unwrap();
-            request[0][1] = script.replace(old, new).into_bytes();
+    /// The script that is sent instead.
+    pub(crate) fn script(self, text: &str) -> String {
+        self.words().map_or(text.to_owned(), |(old, new)| text.replace(old, new))
+    }
+
+    /// Changes the commands that are sent.
+    pub(crate) fn change(self, commands: &mut [Command]) {
+        if self == Self::LockWithoutTtl && commands[0][0] == b"SET" {
+            commands[0].truncate(4);
         }
-        if self == Self::LockWithoutTtl && request[0][0] == b"SET" {
-            request[0].truncate(4);
+        // The confirmation of a recorded run: two keys, and seven arguments.
+        if let (Self::DoubtEndsLook, [_, _, _, _, _, _, _, _, _, _, since, too_early]) = (self, &mut commands[0][..])
+            && too_early != b"0"
+        {
+            since.clear();
         }
-        request
     }
 
     /// What the lock code hears instead.
-    pub(crate) fn replies(self, request: &Request, mut replies: Vec<Reply>) -> Vec<Reply> {
-        if self == Self::OwnershipBySet && request[0][0] == b"SET" && request.len() == 2 {
+    pub(crate) fn replies(self, commands: &[Command], mut replies: Vec<Reply>) -> Vec<Reply> {
+        if self == Self::OwnershipBySet && commands[0][0] == b"SET" && commands.len() == 2 {
             let own = matches!(replies[0], Reply::Status(_));
-            replies[1] = Reply::Bulk(if own { request[0][2].clone() } else { b"another's".to_vec() });
+            replies[1] = Reply::Bulk(if own { commands[0][2].clone() } else { b"another's".to_vec() });
         }
         replies
     }
 
-    /// Whether it would be sent again.
-    pub(crate) fn repeat(self, repeat: Repeat) -> Repeat {
-        if self == Self::RetryOfTheUnrepeatable { Repeat::Always } else { repeat }
+    /// Whether the request of this phase is built only once.
+    pub(crate) fn builds_once(self, phase: Phase) -> bool {
+        self == Self::GraceOnce && phase == Phase::Releasing
     }
-}
-
-fn words(command: &[Vec<u8>]) -> Vec<&[u8]> {
-    command.iter().map(Vec::as_slice).collect()
 }

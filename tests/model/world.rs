@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use golock::clock::Moment;
-use golock::lock::{Lease, Repeat};
+use golock::clock::Instant;
+use golock::job::State;
+use golock::lock::{LockOptions, Record, Recording, Run};
 
-use crate::host::{EPOCH, Host, Phase, Step, moment};
+use crate::host::{Host, Phase, instant};
 use crate::mutation::Mutation;
-use crate::redis::{Redis, Request};
+use crate::operation::{Operation, Packet, Way};
+use crate::proof::Wrong;
+use crate::redis::{EPOCH, NAME, RECORD, Redis, Rules};
 
 /// What a predecessor has to do with the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,16 +23,45 @@ pub(crate) enum Predecessor {
     Running,
 }
 
+/// What stands in the record at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum History {
+    /// Nothing is recorded.
+    Off,
+    New,
+    /// A run that began so many milliseconds ago and has ended.
+    Before(u64),
+    /// What is no record of ours.
+    Garbage(&'static str),
+}
+
 /// What may happen how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
-    /// Requests and replies that are lost.
+    /// Requests or replies that take their time, of any length.
+    pub(crate) delays: u8,
+    /// Attempts that fail: no connection, a refusal that passes, a lost request or reply.
     pub(crate) losses: u8,
     /// Requests that their sender has given up, and that arrive all the same.
     pub(crate) strays: u8,
     pub(crate) crashes: u8,
     pub(crate) signals: u8,
+    /// The lock is deleted by an operator.
     pub(crate) resets: u8,
+    /// Redis loses its data.
+    pub(crate) flushes: u8,
+    /// Its clock steps back.
+    pub(crate) steps: u8,
+    /// One exchange is refused, as by an ACL.
+    pub(crate) refusals: u8,
+    /// EVAL is refused from then on.
+    pub(crate) bans: u8,
+    /// Redis cannot be reached for a while, or for ever.
+    pub(crate) outages: u8,
+    /// A job is stopped by Ctrl-Z.
+    pub(crate) suspends: u8,
+    /// A job reaches TIMEOUT.
+    pub(crate) timeouts: u8,
 }
 
 /// One world to explore.
@@ -37,14 +69,20 @@ pub(crate) struct Budget {
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) hosts: usize,
+    /// Whether cron starts all hosts at once.
+    pub(crate) together: bool,
+    /// Whether they have the same name and process id, as containers may.
+    pub(crate) alike: bool,
     /// In seconds, as the settings of golock with these names.
     pub(crate) release: u64,
     pub(crate) grace: u64,
     pub(crate) lease: Option<u64>,
+    /// Whether hosts look for a run that has served for them, as all do without WAIT.
+    pub(crate) once: bool,
+    pub(crate) history: History,
     /// How often an exchange is sent at most.
     pub(crate) tries: u8,
-    /// Whether Redis runs scripts.
-    pub(crate) scripts: bool,
+    pub(crate) rules: Rules,
     pub(crate) predecessor: Predecessor,
     /// By how many seconds the hosts' wall clocks are wrong.
     pub(crate) skews: [i64; 3],
@@ -58,42 +96,29 @@ pub(crate) struct Setting {
 /// How long an exchange may take (`REDIS_TIMEOUT`), and giving back a lock, in milliseconds.
 pub(crate) const MARGIN: u64 = 1000;
 
-/// What must never happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Wrong {
-    /// A host has changed the lock of another.
-    Touched,
-    /// A lock was taken before the grace of the last job was over.
-    Grace,
-    /// A host skips its run although its own token stands in the lock, or a lock that a crash has left for ever.
-    Lost,
-    /// The lock of a lease has expired under a running job.
-    Outlived,
-    /// A transition has led nowhere, so that a schedule need not end.
-    Stuck,
-}
-
-/// A request that is under way without anybody waiting for its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Stray {
-    pub(crate) host: usize,
-    pub(crate) request: Request,
-    /// The end of the time in which it can arrive, if it is one that must not be repeated: its connection is reset.
-    pub(crate) until: Option<u64>,
-}
+/// How long a record is kept: longer than any of these worlds lasts.
+const KEEP: Duration = Duration::from_hours(1);
 
 /// The state of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) redis: Redis,
     pub(crate) hosts: Vec<Host>,
-    pub(crate) strays: Vec<Stray>,
+    /// Requests that are under way without anybody waiting for their answers.
+    pub(crate) strays: Vec<Packet>,
     pub(crate) budget: Budget,
+    /// Whether Redis cannot be reached.
+    pub(crate) dead: bool,
     pub(crate) predecessor_runs: bool,
     pub(crate) predecessor_may_come: bool,
     pub(crate) was_reset: bool,
+    pub(crate) was_flushed: bool,
+    /// Whether a confirmation has arrived after nobody waited for it.
+    pub(crate) was_late: bool,
     /// Until when the lock is to persist after a job.
     pub(crate) grace_end: u64,
+    /// The greatest number that was given to a run.
+    pub(crate) last_fence: u64,
     pub(crate) wrong: Option<Wrong>,
 }
 
@@ -107,45 +132,71 @@ impl Setting {
         self.lease.unwrap_or(self.release).min(self.release)
     }
 
+    /// What a host wants of the lock.
+    pub(crate) fn options(&self, index: usize, started: u64) -> LockOptions {
+        let who = if self.alike { 0 } else { u32::try_from(index).unwrap() };
+        let run = Run { host: format!("h{who}").into_bytes(), pid: who, program: b"job".to_vec() };
+        let recording = Recording { key: RECORD.to_vec(), keep: KEEP, run };
+        LockOptions {
+            name: NAME.to_vec(),
+            grace: Duration::from_secs(self.grace),
+            release: Duration::from_secs(self.release),
+            lease: self.lease.map(Duration::from_secs),
+            record: (self.history != History::Off).then_some(recording),
+            tick: (self.once && !self.has(Mutation::LateUnrecorded)).then(|| instant(started)),
+        }
+    }
+
     /// The world as it begins.
     pub(crate) fn begin(&self) -> World {
-        let mut redis = Redis::new(self.scripts);
+        let mut redis = Redis::new(self.rules);
         match self.predecessor {
             Predecessor::None => {}
-            Predecessor::Abandoned => redis.value = Some(second(-10)),
-            Predecessor::Running => (redis.value, redis.expires) = (Some(second(1)), Some(self.release * 1000)),
+            Predecessor::Abandoned => redis.lock.value = Some(second(-10)),
+            Predecessor::Running => {
+                (redis.lock.value, redis.lock.expires) = (Some(second(1)), Some(self.release * 1000));
+            }
         }
-        let ttl = Duration::from_secs(self.ttl());
-        World {
+        redis.record.value = match self.history {
+            History::Off | History::New => None,
+            History::Before(ago) => Some(recorded(redis.milliseconds() - ago)),
+            History::Garbage(text) => Some(text.into()),
+        };
+        let mut world = World {
             redis,
-            hosts: (0..self.hosts)
-                .map(|index| Host::new(index, ttl, self.skews[index], self.predecessor != Predecessor::None))
-                .collect(),
+            hosts: (0..self.hosts).map(|index| Host::new(self, index)).collect(),
             strays: Vec::new(),
             budget: self.budget,
+            dead: false,
             predecessor_runs: self.predecessor == Predecessor::Running,
             predecessor_may_come: self.predecessor == Predecessor::Abandoned,
             was_reset: false,
+            was_flushed: false,
+            was_late: false,
             grace_end: 0,
+            last_fence: 0,
             wrong: None,
+        };
+        if self.together {
+            (0..self.hosts).for_each(|index| world.begin_host(self, index));
         }
+        world
     }
 
     pub(crate) fn margin(&self) -> Duration {
         Duration::from_millis(if self.mutation == Some(Mutation::ReleaseAtTheLastMoment) { 0 } else { MARGIN })
     }
 
-    pub(crate) fn step(&self, host: &Host) -> Option<Step> {
-        host.step(self.margin())
+    pub(crate) fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
     }
+}
 
-    /// The request that a host waits for, and whether it may be repeated.
-    pub(crate) fn asks(&self, host: &Host) -> Option<(Request, Repeat)> {
-        match self.step(host)? {
-            Step::Asks(request, repeat) => Some((request, self.mutation.map_or(repeat, |fault| fault.repeat(repeat)))),
-            _ => None,
-        }
-    }
+/// The record of a run of another host that began at a millisecond of Redis's clock, and has ended.
+fn recorded(start: u64) -> Vec<u8> {
+    let run = Run { host: b"h9".to_vec(), pid: 9, program: b"job".to_vec() };
+    let record = Record::begin(None, &run, start);
+    record.ended(&golock::lock::End { result: b"0".to_vec(), success: true, ran: true }, start).line().to_vec()
 }
 
 impl World {
@@ -153,53 +204,81 @@ impl World {
         self.redis.now
     }
 
-    /// Whether two jobs run at the same time, none of which has outlived its lock, and without an operator's doing.
-    pub(crate) fn overlaps(&self) -> bool {
-        let running = self.hosts.iter().filter(|host| host.job_runs());
-        let excused = self.was_reset || running.clone().any(|host| host.outlived);
-        running.count() + usize::from(self.predecessor_runs) > 1 && !excused
-    }
-
-    /// Whether a lock of golock's might stay for longer than it was taken for.
-    pub(crate) fn lasts_too_long(&self, setting: &Setting) -> bool {
-        let longest = self.now() + setting.ttl().max(setting.grace) * 1000;
-        let golocks = self.redis.value.as_ref().is_some_and(|value| value.len() > 12);
-        golocks && self.redis.expires.is_none_or(|end| end > longest)
-    }
-
-    /// Whether nothing can happen any more although a host has not ended.
-    pub(crate) fn is_stuck(&self, setting: &Setting) -> bool {
-        let ended = |host: &Host| matches!(host.phase, Phase::Ended(_));
-        !self.hosts.iter().all(ended) && self.events(setting).is_empty()
+    /// Whether somebody else has taken away what golock relies on.
+    pub(crate) fn was_robbed(&self) -> bool {
+        self.was_reset || self.was_flushed
     }
 
     /// Grows with every transition, and cannot grow for ever: so every schedule ends.
-    pub(crate) fn progress(&self) -> (u64, u8, Vec<(u8, usize, u8)>, usize) {
-        let Budget { losses, strays, crashes, signals, resets } = self.budget;
-        let spent = u8::MAX - (losses + strays + crashes + signals + resets);
-        let hosts = self.hosts.iter().map(|host| (self.rank(host), host.heard.len(), host.failures));
-        let others = usize::from(!self.predecessor_may_come) * 2 + usize::from(!self.predecessor_runs);
-        (self.now(), spent, hosts.collect(), others + usize::from(u8::MAX) - self.strays.len())
+    pub(crate) fn progress(&self) -> (u64, u8, Vec<Progress>, usize) {
+        let hosts = self.hosts.iter().map(progress_of).collect();
+        let predecessor = usize::from(!self.predecessor_may_come) * 2 + usize::from(!self.predecessor_runs);
+        let others = predecessor + usize::from(!self.dead) + usize::from(u8::MAX) - self.strays.len();
+        (self.now(), u8::MAX - self.budget.total(), hosts, others)
+    }
+}
+
+/// How far a host has come at this time.
+fn progress_of(host: &Host) -> Progress {
+    let way = |operation: &Operation| match operation.way {
+        Way::Waiting => 1,
+        Way::Sent(_) => 2,
+        Way::Replied(..) => 3,
+    };
+    let steps = host
+        .operation
+        .as_ref()
+        .map_or((0, 0, 0), |operation| (operation.heard.len(), operation.failures, way(operation)));
+    let phase = match host.phase {
+        Phase::Idle => 0,
+        Phase::Acquiring => 1,
+        Phase::Confirming => 2,
+        Phase::Starting => 3,
+        Phase::Running => 4,
+        Phase::Releasing => 5,
+        Phase::GivingBack => 6,
+        Phase::Ended(_) => 7,
+    };
+    let job = match (host.job.state, host.job.resumes) {
+        (State::Stopped, _) => 0,
+        (State::Running, true) => 1,
+        (State::Running, false) => 2,
+        (State::Stopping, _) => 3,
+        (State::Lost, _) => 4,
+        (State::Leaderless, _) => 5,
+    };
+    // A renewal that is heard of is due later, and one that was given up as well.
+    let renewed = if host.phase == Phase::Running { host.times.renew_at } else { Instant::ZERO };
+    Progress { phase, job, lost: host.job.lost, renewed, steps }
+}
+
+/// How far a host has come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Progress {
+    phase: u8,
+    job: u8,
+    lost: bool,
+    renewed: Instant,
+    steps: (usize, u8, u8),
+}
+
+impl Budget {
+    /// What may happen, in words.
+    pub(crate) fn short(&self) -> String {
+        let all = format!("{self:?}");
+        all.split([',', '{', '}'])
+            .map(str::trim)
+            .filter(|part| part.contains(':') && !part.ends_with(": 0"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
-    /// How far a host has come at this time.
-    fn rank(&self, host: &Host) -> u8 {
-        let has_come = |moment_of: fn(&Lease) -> Moment| {
-            host.lease.as_ref().is_some_and(|lease| moment_of(lease) <= moment(self.now()))
-        };
-        match host.phase {
-            Phase::Idle => 0,
-            Phase::Acquiring => 1,
-            Phase::Settling => 2 + host.rounds,
-            Phase::Renewing if host.began < self.now() => 10,
-            Phase::Running if has_come(Lease::stop_by) => 14,
-            Phase::Running if has_come(Lease::due) => 11,
-            Phase::Renewing => 12,
-            Phase::Running => 13,
-            Phase::Stopping => 15,
-            Phase::Releasing => 16,
-            Phase::GivingBack => 17,
-            Phase::Ended(_) => 18,
-        }
+    /// How much may still happen.
+    fn total(&self) -> u8 {
+        let Self { delays, losses, strays, crashes, signals, resets, flushes, .. } = *self;
+        let Self { steps, refusals, bans, outages, suspends, timeouts, .. } = *self;
+        let often = [delays, losses, strays, crashes, signals, resets];
+        let seldom = [flushes, steps, refusals, bans, outages, suspends, timeouts];
+        often.iter().chain(&seldom).sum()
     }
 }
