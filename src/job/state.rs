@@ -5,7 +5,7 @@
 pub enum State {
     /// It runs.
     Running,
-    /// It was stopped, by Ctrl-Z or any other signal that stops.
+    /// It was stopped, by Ctrl-Z or any other signal that stops, and we have not continued it.
     Stopped,
     /// It was told to end, because its time is up.
     Stopping,
@@ -22,14 +22,18 @@ pub enum Event {
     Signal,
     /// SIGUSR1 or SIGUSR2 has come.
     UserSignal,
-    /// golock is to stop (SIGTSTP; or SIGTTIN in the background).
+    /// golock is to stop (SIGTSTP; SIGTTIN and SIGTTOU in the background).
     Suspend,
-    /// Another process of golock's group wants the terminal that the job has.
+    /// Another process of golock's group wants the terminal, which is in the foreground.
     Share,
     /// The job was stopped.
     JobStopped,
+    /// The job was stopped where nobody would continue golock if it stopped as well.
+    JobHalted,
     /// The job was stopped because it wants the terminal, which golock may give.
     JobWantsTerminal,
+    /// The job is stopped because it wants the terminal, and nobody will ever give it.
+    TerminalDenied,
     /// The job has ended, and with it its group, as far as that is to be waited for.
     JobEnded,
     /// The job has ended, and others of its group have not.
@@ -46,6 +50,10 @@ pub enum Event {
     LeaseOver,
     /// golock was continued, after it was stopped or for the sake of the job.
     Continued,
+    /// A look at the lock of a stopped job has found that it is still ours.
+    LockHolds,
+    /// It has found that the lock is over, or may be.
+    LockOver,
 }
 
 /// What follows.
@@ -61,12 +69,18 @@ pub enum Action {
     StopJob,
     /// Take the terminal back and stop ourselves.
     StopOurselves,
+    /// The same, and stop the job, should somebody else have continued it.
+    StopBoth,
     /// Take the terminal back, for the others of our group.
     Share,
     /// Give the job the terminal, and wake it.
-    GiveTerminal,
-    /// Look at the lock, then give the job the terminal and wake it.
-    Resume,
+    Give,
+    /// Give it the terminal, unless that is for others too, and wake it.
+    Offer,
+    /// Hang up, and wake it.
+    HangUp,
+    /// Look at the lock.
+    Look,
     /// Wake the job, so that it can end.
     Wake,
     /// SIGTERM, and SIGKILL after `KILL_AFTER`.
@@ -87,13 +101,15 @@ pub enum Action {
 pub const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
 
 /// All events.
-pub const EVENTS: [Event; 14] = [
+pub const EVENTS: [Event; 18] = [
     Event::Signal,
     Event::UserSignal,
     Event::Suspend,
     Event::Share,
     Event::JobStopped,
+    Event::JobHalted,
     Event::JobWantsTerminal,
+    Event::TerminalDenied,
     Event::JobEnded,
     Event::LeaderEnded,
     Event::Timeout,
@@ -102,6 +118,8 @@ pub const EVENTS: [Event; 14] = [
     Event::RenewalFailed,
     Event::LeaseOver,
     Event::Continued,
+    Event::LockHolds,
+    Event::LockOver,
 ];
 
 impl State {
@@ -109,8 +127,8 @@ impl State {
     #[expect(clippy::match_same_arms, reason = "each line is a row of the table, or a part of one")]
     pub fn on(self, event: Event) -> (Self, Action) {
         use Action::{
-            Finish, Forward, ForwardAndWake, Gather, GiveTerminal, Kill, Lose, Nothing, Renew, Resume, Share, StopJob,
-            StopOurselves, Terminate, Wake,
+            Finish, Forward, ForwardAndWake, Gather, Give, HangUp, Kill, Look, Lose, Nothing, Offer, Renew, Share,
+            StopBoth, StopJob, StopOurselves, Terminate, Wake,
         };
         use State::{Leaderless, Lost, Running, Stopped, Stopping};
         match (event, self) {
@@ -118,14 +136,17 @@ impl State {
             (Event::Signal, state) => (state, ForwardAndWake),
             (Event::UserSignal, state) => (state, Forward),
             (Event::Suspend, Running) => (Running, StopJob),
-            (Event::Suspend, Stopped) => (Stopped, StopOurselves),
+            (Event::Suspend, Stopped) => (Stopped, StopBoth),
             (Event::Suspend, state) => (state, Nothing),
             (Event::Share, state) => (state, Share),
             (Event::JobStopped, Running | Stopped) => (Stopped, StopOurselves),
-            (Event::JobStopped, Leaderless) => (Leaderless, Nothing),
-            (Event::JobStopped, state) => (state, Wake),
-            (Event::JobWantsTerminal, Running | Stopped) => (Running, GiveTerminal),
-            (Event::JobWantsTerminal, state) => (state, GiveTerminal),
+            (Event::JobHalted, Running | Stopped) => (Stopped, Nothing),
+            (Event::JobStopped | Event::JobHalted, Leaderless) => (Leaderless, Nothing),
+            (Event::JobStopped | Event::JobHalted, state) => (state, Wake),
+            (Event::JobWantsTerminal, Running | Stopped) => (Running, Give),
+            (Event::JobWantsTerminal, state) => (state, Give),
+            (Event::TerminalDenied, Stopped) => (Running, HangUp),
+            (Event::TerminalDenied, state) => (state, Nothing),
             (Event::JobEnded, state) => (state, Finish),
             (Event::LeaderEnded, Running | Stopped) => (self, Finish),
             (Event::LeaderEnded, _) => (Leaderless, Gather),
@@ -138,10 +159,13 @@ impl State {
             (Event::RenewalFailed | Event::LeaseOver, Leaderless) => (Leaderless, Lose),
             (Event::RenewalFailed | Event::LeaseOver, Lost) => (Lost, Nothing),
             (Event::RenewalFailed | Event::LeaseOver, _) => (Lost, Lose),
-            (Event::Continued, Running) => (Running, GiveTerminal),
-            (Event::Continued, Stopped) => (Running, Resume),
+            (Event::Continued, Running) => (Running, Offer),
+            (Event::Continued, Stopped) => (Stopped, Look),
             (Event::Continued, Stopping | Lost) => (self, Wake),
             (Event::Continued, Leaderless) => (Leaderless, Nothing),
+            (Event::LockHolds, Stopped) => (Running, Offer),
+            (Event::LockOver, Stopped) => (Lost, Lose),
+            (Event::LockHolds | Event::LockOver, state) => (state, Nothing),
         }
     }
 }
