@@ -1,5 +1,5 @@
 use super::state::{Action, Event, State};
-use super::{ExitReason, Limits, Renewal, Renewed, StopReason, Terminal};
+use super::{ExitReason, Limits, Renewal, Renewed, Schedule, StopReason, Terminal};
 use crate::clock::{Instant, Timer};
 use crate::interrupt::{Interrupts, WakeOn, Whom};
 use crate::text;
@@ -277,11 +277,12 @@ impl<'a> Supervisor<'a> {
 
     /// Looks whether the lock is still ours, so that the job may continue.
     fn look(lock: &mut dyn Renewal) -> Event {
+        let is_over = |Schedule { hold_end, stop_at, .. }: Schedule| hold_end.has_passed() || stop_at.has_passed();
         let schedule = lock.schedule();
-        let is_over = schedule.hold_end.has_passed()
-            || schedule.stop_at.has_passed()
-            || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost);
-        if is_over { Event::LockOver } else { Event::LockHolds }
+        let is_lost = is_over(schedule)
+            || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost)
+            || is_over(lock.schedule());
+        if is_lost { Event::LockOver } else { Event::LockHolds }
     }
 
     /// Wakes a job that is to end; not one that would only ask for the terminal again.
