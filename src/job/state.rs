@@ -169,3 +169,57 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `JobWantsTerminal` as `job wants terminal`.
+    fn words(name: &str) -> String {
+        let parts = name.chars().map(|c| if c.is_uppercase() { format!(" {}", c.to_lowercase()) } else { c.into() });
+        parts.collect::<String>().trim_start().to_owned()
+    }
+
+    fn cell(state: State, event: Event) -> String {
+        let (next, action) = state.on(event);
+        let action = if action == Action::Nothing { "-".to_owned() } else { words(&format!("{action:?}")) };
+        if next == state { action } else { format!("{next:?}: {action}") }
+    }
+
+    /// The table as DESIGN.md shows it.
+    fn table() -> String {
+        let head = std::iter::once("event".to_owned()).chain(STATES.iter().map(|state| format!("{state:?}"))).collect();
+        let row = |event: &Event| {
+            let cells = STATES.iter().map(|&state| cell(state, *event));
+            std::iter::once(words(&format!("{event:?}"))).chain(cells).collect()
+        };
+        let rows: Vec<Vec<String>> = std::iter::once(head).chain(EVENTS.iter().map(row)).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap();
+        let rule = (0..=STATES.len()).map(|column| "-".repeat(width(column))).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().enumerate().map(|(column, cell)| format!("| {cell:0$} ", width(column)));
+            cells.collect::<String>() + "|\n"
+        };
+        [&rows[0], &rule].into_iter().chain(&rows[1..]).map(line).collect()
+    }
+
+    #[test]
+    fn design_shows_every_cell() {
+        let (begin, end) = ("<!-- the table of src/job/state.rs -->\n", "<!-- end of the table -->");
+        let shown = include_str!("../../DESIGN.md").split_once(begin).unwrap().1.split_once(end).unwrap().0;
+        assert!(shown == table(), "DESIGN.md is to show this table:\n{}", table());
+    }
+
+    #[test]
+    fn a_job_that_is_to_end_ends() {
+        for (state, event) in STATES.iter().flat_map(|&state| EVENTS.map(|event| (state, event))) {
+            let is_to_end = |state| !matches!(state, State::Running | State::Stopped);
+            let (next, action) = state.on(event);
+            assert!(!is_to_end(state) || is_to_end(next), "{state:?} on {event:?} runs on");
+            assert!(state != State::Lost || next != State::Stopping, "on {event:?} a lost lock is forgotten");
+            // The end of a leader is that of the job only where nobody else is waited for.
+            let is_end = event == Event::JobEnded || (event == Event::LeaderEnded && !is_to_end(state));
+            assert_eq!(action == Action::Finish, is_end, "{state:?} on {event:?}");
+        }
+    }
+}

@@ -141,7 +141,7 @@ fn play(stage: &Stage, seed: u64) {
     if !timed {
         stage.lets_end(&name);
     }
-    let done = wait(stage, host, pid, &name);
+    let done = wait(stage, &host, pid, &name);
     let expected: &[i32] = match (told, timed) {
         // It may come before golock has learned to forward it, and after the job has ended.
         (true, _) => &[143, -15, 7, 202],
@@ -171,11 +171,11 @@ fn act_out(stage: &Stage, host: &Host, golock: Pid, name: &str, act: Act) {
 
 /// Waits for the end of a golock which, with its job, is continued whenever it is stopped.
 #[track_caller]
-fn wait(stage: &Stage, host: Host, golock: Pid, name: &str) -> crate::support::Done {
+fn wait(stage: &Stage, host: &Host, golock: Pid, name: &str) -> crate::support::Done {
     let ended = holds_within(WATCHDOG, || {
         for (pid, act) in [(Some(golock), Act::Send(Signal::CONT)), (stage.job(name), Act::SendJob(Signal::CONT))] {
             if pid.is_some_and(is_stopped) {
-                act_out(stage, &host, golock, name, act);
+                act_out(stage, host, golock, name, act);
             }
         }
         !is_alive(golock)
@@ -185,6 +185,7 @@ fn wait(stage: &Stage, host: Host, golock: Pid, name: &str) -> crate::support::D
 }
 
 /// Plays this many schedules, so many at a time, with a seed for each.
+#[expect(clippy::print_stdout, reason = "it is shown where a test fails")]
 fn play_all(count: u64, workers: usize, play: impl Fn(&Stage, u64) + Sync) {
     let seed = seed();
     println!("GOLOCK_SOAK_SEED={seed}");

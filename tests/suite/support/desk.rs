@@ -167,6 +167,7 @@ impl Shell {
 
 impl Drop for Shell {
     /// For a test that fails: what was to be seen.
+    #[expect(clippy::print_stdout, reason = "it is shown where a test fails")]
     fn drop(&mut self) {
         if thread::panicking() {
             let session = [self.bash.pid()].into_iter().chain(below(self.bash.pid()));
