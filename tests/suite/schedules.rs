@@ -11,7 +11,7 @@ use crate::support::desk::{CTRL_C, CTRL_Z, Shell};
 use crate::support::job_tools::{Notes, graceless};
 use crate::support::soak::{Dice, Host, seed};
 use crate::support::wait::{WATCHDOG, holds_within};
-use crate::support::watch::{inheriting, is_alive, parent};
+use crate::support::watch::{command_line, inheriting, is_alive, parent};
 use crate::support::{Golock, Server, abreast, until};
 
 /// A job of two processes that marks that it runs, looks who else does, and goes on until it may end, with code 7. It is not
@@ -231,8 +231,12 @@ fn play_by_keys(stage: &Stage, seed: u64) {
     }
     // Whatever is typed while the shell does not wait for it may be lost.
     let ended = holds_within(WATCHDOG, || {
-        if shell.has_terminal() && inheriting(&name).iter().any(|&pid| is_stopped(pid)) {
+        let stopped: Vec<Pid> = inheriting(&name).into_iter().filter(|&pid| is_stopped(pid)).collect();
+        if shell.has_terminal() && !stopped.is_empty() {
             shell.desk.hit("fg\n");
+        } else if stopped.iter().any(|&pid| command_line(pid).starts_with("bash ")) {
+            // A part of the line that was stopped before it was a program: the shell waits until the others are, too.
+            shell.desk.hit(CTRL_Z);
         }
         holds_within(Duration::from_millis(200), || inheriting(&name) == [shell.pid()])
     });
