@@ -64,9 +64,9 @@ impl Terminal {
         }
     }
 
-    /// Gives it to `job`, unless others may want it as well: then the job has to ask.
+    /// Gives it to `job`, unless others have it or may want it as well: then the job has to ask.
     pub fn offer(&mut self, job: Pid) {
-        if self.is_for_job {
+        if self.is_for_job && self.foreground() == Some(self.ours) {
             self.give(job);
         }
     }
