@@ -5,7 +5,7 @@ use super::lockfile::{self, Content, is_at};
 use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
-use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
+use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::{text, words};
@@ -270,11 +270,12 @@ impl Held for LocalLock<'_> {
         if random().is_multiple_of(SWEEPS) {
             lockfile::sweep(&self.store.folder, SWEPT);
         }
+        let name = Escaped(&self.store.options.name);
         let told = match self.content.grace_left().map(Duration::from_millis) {
-            _ if !was_ours => {
-                let name = Escaped(&self.store.options.name);
-                Err(words!("the lock {} was lost before the command ended", name))
+            _ if exit == ExitReason::Stopped(StopReason::LockLost) => {
+                Err(words!("the lock {} was lost: RELEASE is over", name))
             }
+            _ if !was_ours => Err(words!("the lock {} was lost before the command ended", name)),
             Some(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
             None => Ok("released the lock".into()),
         };
