@@ -140,7 +140,8 @@ fn status(content: Content, is_held: bool) -> Status {
     // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
     let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
-    Status { value: is_taken.then_some(token), ttl, now: Some(unix_milliseconds()), record: content.record }
+    let (value, now) = (is_taken.then_some(token), Some(unix_milliseconds()));
+    Status { value, ttl, now, record: content.record, is_over: !is_held }
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
@@ -202,6 +203,9 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         // A lock's file cannot begin with a dot.
         let path = self.folder.join([".late.", &file_name(&self.options.name)].concat());
         let Ok(Some(file)) = lockfile::open(&path, true) else { return true };
+        if file.try_lock().is_err() {
+            return false;
+        }
         let told = lockfile::read(&file).ok().flatten().is_some_and(|content| content.is_needed());
         let kept_until = unix_milliseconds() + milliseconds(TOLD);
         !told && lockfile::write(&file, &Content { kept_until, ..Content::default() }).is_ok()
