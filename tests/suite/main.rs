@@ -13,6 +13,8 @@ mod cuts;
 #[cfg(target_os = "linux")]
 mod dispositions;
 mod docs;
+#[cfg(target_os = "linux")]
+mod ends;
 mod examples;
 mod failover;
 mod find;
@@ -58,6 +60,7 @@ mod pipelines;
 mod proxies;
 #[cfg(target_os = "linux")]
 mod quiet;
+mod record;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
@@ -73,9 +76,9 @@ mod shown;
 mod signals;
 mod slips;
 mod sources;
-mod stuck_stderr;
 #[cfg(target_os = "linux")]
 mod stops;
+mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

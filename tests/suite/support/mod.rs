@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
+pub(crate) mod ledger;
 pub(crate) mod misconf;
 pub(crate) mod outcome;
 pub(crate) mod proxy;
