@@ -310,7 +310,9 @@ fn file_name(name: &[u8]) -> String {
         }
     }
     if text.len() > NAME_LIMIT {
-        text.truncate(NAME_LIMIT);
+        // No half of an encoded byte is left, or the list could not read it.
+        let half = (NAME_LIMIT - 2..NAME_LIMIT).find(|&at| text.as_bytes().get(at) == Some(&b'%'));
+        text.truncate(half.unwrap_or(NAME_LIMIT));
         text.push('~');
         text.extend(digest(name).map(char::from));
     }
@@ -329,5 +331,9 @@ mod tests {
         let long = |last: u8| [&[b'/'; 300][..], &[last]].concat();
         assert!(file_name(&long(1)).len() <= 255);
         assert_ne!(file_name(&long(1)), file_name(&long(2)));
+        for filler in 0..3 {
+            let name = file_name(&[&b"x".repeat(filler)[..], &b"/".repeat(200)].concat());
+            assert!(percent_decoded(name.as_bytes()).is_some(), "{name}");
+        }
     }
 }
