@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[cfg(target_os = "linux")]
+mod boards;
+#[cfg(target_os = "linux")]
 mod bound;
 #[cfg(target_os = "linux")]
 mod chaos;
@@ -17,6 +19,8 @@ mod docs;
 mod ends;
 mod examples;
 mod failover;
+#[cfg(target_os = "linux")]
+mod fences;
 mod find;
 mod fleet;
 mod given_back;
@@ -82,6 +86,8 @@ mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(target_os = "linux")]
+mod testimony;
 #[cfg(feature = "tls")]
 mod tls;
 mod troubles;

@@ -1,5 +1,6 @@
 //! What the tests stand on: servers, proxies, the binary, its jobs, and bounded waiting.
 
+pub(crate) mod board;
 pub(crate) mod cases;
 pub(crate) mod cluster;
 #[cfg(target_os = "linux")]
