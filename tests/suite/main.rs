@@ -55,6 +55,8 @@ mod moments;
 mod no_tls;
 mod outage;
 #[cfg(target_os = "linux")]
+mod overdue;
+#[cfg(target_os = "linux")]
 mod overlap;
 mod passing;
 mod passing_refusals;
@@ -84,6 +86,7 @@ mod sources;
 mod stops;
 mod stuck_stderr;
 mod support;
+mod sweeps;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(target_os = "linux")]
