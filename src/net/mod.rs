@@ -14,9 +14,8 @@ mod socket;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
-pub use client::{Budget, Client, Session};
+pub use client::{Budget, Client};
 pub use credentials::Credentials;
-pub use refusal::Lasting;
 pub use resolve::answer_lookup;
 
 use crate::text::{Cause, Escaped, Line, Secret, Shown};
@@ -90,13 +89,10 @@ pub struct Identity {
 }
 
 /// Why one attempt at an exchange came to nothing.
-#[derive(Debug)]
 struct Failure {
-    /// What follows from it.
     kind: Kind,
     /// Whether what was sent may have been carried out, wholly or in part.
     may_be_done: bool,
-    /// The words.
     why: Line,
 }
 

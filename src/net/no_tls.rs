@@ -27,7 +27,8 @@ impl Tls {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "with TLS it is consumed")]
-pub(super) fn failure(error: io::Error) -> Failure {
-    Failure::io(&error)
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::io(&error)
+    }
 }

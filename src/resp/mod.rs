@@ -28,14 +28,6 @@ impl Reply {
     pub fn error(&self) -> Option<&[u8]> {
         if let Self::Error(words) = self { Some(words) } else { None }
     }
-
-    /// The text in it, if there is one.
-    pub fn text(&mut self) -> Option<&mut Vec<u8>> {
-        match self {
-            Self::Status(text) | Self::Error(text) | Self::Bulk(text) => Some(text),
-            Self::Integer(_) | Self::Nil => None,
-        }
-    }
 }
 
 /// Commands that are sent together.
@@ -53,19 +45,15 @@ impl Request {
     /// Appends `command`, a list of arguments of any bytes, as an array of bulk strings.
     pub fn push(&mut self, command: &[&[u8]]) {
         self.bytes.reserve(command.iter().map(|argument| argument.len() + 16).sum());
-        self.header(b'*', command.len());
+        self.line(&[b"*", command.len().to_string().as_bytes()]);
         for argument in command {
-            self.header(b'$', argument.len());
-            self.bytes.extend_from_slice(argument);
-            self.bytes.extend_from_slice(b"\r\n");
+            self.line(&[b"$", argument.len().to_string().as_bytes(), b"\r\n", argument]);
         }
         self.commands += 1;
     }
 
-    fn header(&mut self, kind: u8, length: usize) {
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(length.to_string().as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
+    fn line(&mut self, parts: &[&[u8]]) {
+        parts.iter().chain(&[&b"\r\n"[..]]).for_each(|part| self.bytes.extend_from_slice(part));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Look, Record, Released, Status, Token};
-use crate::net::{Budget, Client, Lasting};
+use crate::net::{Budget, Client};
 use crate::text::{Escaped, Line, Log, Span};
 use crate::{text, words};
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl<'a> RedisStore<'a> {
         if self.config.verbose {
             let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience() };
             let (name, key) = (self.lease.options.name.clone(), self.record_key());
-            let seen = lock::status(&mut self.client.with(budget), &name, key.as_deref()).unwrap_or_default();
+            let seen = lock::status(self.client.with(budget), &name, key.as_deref()).unwrap_or_default();
             // It may have gone since, which changes nothing for who skips.
             status = if seen.value.is_some() { seen } else { status };
         }
@@ -89,7 +89,7 @@ impl<'a> RedisStore<'a> {
         self.interrupts.forget_all();
         self.lease.grace_end = Instant::ZERO;
         let budget = self.client.insistence(Instant::after(GIVE_BACK));
-        let released = lock::release(&mut self.client.with(budget), &self.lease, GIVE_BACK, end);
+        let released = lock::release(self.client.with(budget), &self.lease, GIVE_BACK, end);
         self.client.close();
         match released.map(|release| release.lock) {
             // If it is another's, it has never been ours.
@@ -117,7 +117,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
         let look = if self.config.max_age.is_some() { Look::Record } else { Look::Lock };
         let budget = Budget { begin_by: self.begin_by(), ..self.client.patience() };
-        let stale = match lock::acquire(&mut self.client.with(budget), &mut self.lease, look) {
+        let stale = match lock::acquire(self.client.with(budget), &mut self.lease, look) {
             Ok(Acquired::Ours) => None,
             Ok(Acquired::Stale(value)) => Some(value),
             Ok(Acquired::Held(status)) => {
@@ -127,7 +127,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
             Err(unsure) => return Err(self.error("take", &unsure.error, unsure.may_hold)),
         };
         let (budget, margin) = (self.client.patience(), self.client.timeout());
-        let confirmed = self.lease.confirm(&mut self.client.with(budget), stale.as_deref(), margin);
+        let confirmed = self.lease.confirm(self.client.with(budget), stale.as_deref(), margin);
         // Without EVAL a predecessor's lock is not taken over.
         let refused = |error: &lock::Error| stale.is_some() && matches!(error, lock::Error::Refused(..));
         let confirmed = confirmed.map_err(|error| {
@@ -152,7 +152,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
 
     fn status(&mut self) -> Result<Status, Error> {
         let (budget, name, key) = (self.client.patience(), self.lease.options.name.clone(), self.record_key());
-        let seen = lock::status(&mut self.client.with(budget), &name, key.as_deref());
+        let seen = lock::status(self.client.with(budget), &name, key.as_deref());
         let mut status = seen.map_err(|error| self.error("look at", &error, false))?;
         status.redact(&|text| self.client.redacted(text));
         Ok(status)
@@ -160,7 +160,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
 
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         let budget = self.client.patience();
-        let found = lock::list(&mut self.client.with(budget), &self.config.prefix);
+        let found = lock::list(self.client.with(budget), &self.config.prefix);
         let mut found = found.map_err(|error| self.error("list what is beside", &error, false))?;
         for entry in &mut found.entries {
             entry.status.redact(&|text| self.client.redacted(text));
@@ -173,13 +173,13 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
 
     fn reset(&mut self) -> Result<bool, Error> {
         let (budget, name) = (self.client.patience(), self.lease.options.name.clone());
-        lock::reset(&mut self.client.with(budget), &name).map_err(|error| self.error("reset", &error, false))
+        lock::reset(self.client.with(budget), &name).map_err(|error| self.error("reset", &error, false))
     }
 
     fn tells_overdue(&mut self) -> bool {
         let Some(key) = lock::of_overdue(&self.config.prefix, &self.lease.options.name) else { return true };
         let budget = self.client.patience();
-        lock::overdue_is_ours(&mut self.client.with(budget), &key).unwrap_or(false)
+        lock::overdue_is_ours(self.client.with(budget), &key).unwrap_or(false)
     }
 }
 
@@ -217,7 +217,7 @@ impl Held for RedisLock<'_> {
             budget = Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) };
         }
         let margin = store.client.timeout();
-        let released = lock::release(&mut store.client.with(budget), &store.lease, margin, &end_of(exit));
+        let released = lock::release(store.client.with(budget), &store.lease, margin, &end_of(exit));
         store.client.close();
         let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
         let record = Record::parse(&text);
@@ -255,9 +255,8 @@ impl Renewal for RedisLock<'_> {
     fn renew(&mut self, until: Instant) -> Renewed {
         let store = &mut self.store;
         let until = until.min(Instant::after(store.lease.attempt()));
-        let (wake, begin_by, lasting) = (WakeOn::JobExit, Instant::NEVER, Lasting::Forbidden);
-        let budget = Budget { wake, attempts: 0, until, begin_by, lasting };
-        let renewed = store.lease.renew(&mut store.client.with(budget));
+        let budget = Budget { wake: WakeOn::JobExit, attempts: 0, ..store.client.insistence(until) };
+        let renewed = store.lease.renew(store.client.with(budget));
         store.client.close();
         match renewed {
             Ok(ours) => (self.failure, self.is_taken) = (None, !ours),

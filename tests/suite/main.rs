@@ -73,9 +73,9 @@ mod shown;
 mod signals;
 mod slips;
 mod sources;
-mod stuck_stderr;
 #[cfg(target_os = "linux")]
 mod stops;
+mod stuck_stderr;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -7,7 +7,7 @@ mod verify;
 mod x509;
 
 use super::connection::Stream;
-use super::credentials::unreadable;
+use super::credentials::read;
 use super::socket::Socket;
 use super::{Failure, Kind, TlsOptions, Trust};
 use crate::files::Fresh;
@@ -46,8 +46,7 @@ impl Tls {
         let identity = options.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
         let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
         let files = authorities.into_iter().chain(identity);
-        let files = files.map(|path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error)));
-        Self::of(options, files.collect::<Result<_, _>>()?)
+        Self::of(options, files.map(|path| read(path, PEM_LIMIT)).collect::<Result<_, _>>()?)
     }
 
     /// What these files come to.
@@ -96,7 +95,7 @@ impl Tls {
             |_| Failure::new(Kind::Final, words!("no certificate can hold the name {}", Escaped(name.as_bytes())));
         let server = ServerName::try_from(name.to_owned()).map_err(nameless)?;
         let tls = ClientConnection::new(Arc::clone(&self.config), server);
-        let tls = tls.map_err(|error| failure::failure(io::Error::other(error), Said::Hello))?;
+        let tls = tls.map_err(io::Error::other)?;
         let mut session = Session { tls, socket };
         while session.tls.is_handshaking() {
             session.advance().map_err(|error| {
@@ -113,9 +112,10 @@ impl Tls {
     }
 }
 
-/// The failure that `error`, from an open stream, stands for.
-pub(super) fn failure(error: io::Error) -> Failure {
-    failure::failure(error, Said::Hello)
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        failure::failure(error, Said::Hello)
+    }
 }
 
 /// A TLS session on a socket. What ends the handshake on our side leaves together with the first request.
