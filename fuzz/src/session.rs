@@ -220,10 +220,10 @@ impl Session<'_> {
     fn list(&mut self) -> Option<Proof> {
         let budget = self.client.patience();
         let listing = lock::list(self.client.with(budget), b"p.");
-        let listing = self.known(listing)?;
-        assert_table(&table(listing.entries.clone(), Some(TTL)), listing.entries.len());
-        assert_metrics(&metrics(&listing.entries));
-        Some(proof::listed(listing.entries))
+        let (entries, _) = self.known(listing)?;
+        assert_table(&table(entries.clone(), Some(TTL)), entries.len());
+        assert_metrics(&metrics(&entries));
+        Some(proof::listed(entries))
     }
 
     fn overdue(&mut self) -> Option<Proof> {

@@ -32,20 +32,11 @@ pub struct Entry {
     pub status: Status,
 }
 
-/// All that was found.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The jobs, in no order.
-    pub entries: Vec<Entry>,
-    /// Whether only one node of a cluster was asked.
-    pub is_of_one_node: bool,
-}
-
-/// Lists the jobs whose records begin with `prefix`.
-pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
+/// The jobs whose records begin with `prefix`, and whether only one node of a cluster was asked.
+pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool), Error> {
     let start = [prefix, b"run."].concat();
     let pattern = [&escaped(&start)[..], b"*"].concat();
-    let (mut listing, mut cursor, mut size) = (Listing::default(), b"0".to_vec(), PAGE);
+    let (mut entries, mut is_of_one_node, mut cursor, mut size) = (Vec::new(), false, b"0".to_vec(), PAGE);
     for _ in 0..PAGES {
         let count = size.to_string();
         let scan: [&[u8]; 6] = [b"EVAL", SCAN.as_bytes(), b"0", &cursor, &pattern, count.as_bytes()];
@@ -59,17 +50,17 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
             _ => return Err(unexpected()),
         };
         let page = Page::read(&page).ok_or_else(unexpected)?;
-        listing.is_of_one_node |= page.is_of_one_node;
-        read_records(redis, &start, &page, &mut listing.entries)?;
+        is_of_one_node |= page.is_of_one_node;
+        read_records(redis, &start, &page, &mut entries)?;
         cursor = page.next.to_vec();
-        if cursor == b"0" || listing.entries.len() >= LIMIT {
+        if cursor == b"0" || entries.len() >= LIMIT {
             break;
         }
     }
     // SCAN may name a key more than once.
-    listing.entries.sort_by(|one, other| one.name.cmp(&other.name));
-    listing.entries.dedup_by(|one, other| one.name == other.name);
-    Ok(listing)
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    entries.dedup_by(|one, other| one.name == other.name);
+    Ok((entries, is_of_one_node))
 }
 
 fn unexpected() -> Error {

@@ -43,16 +43,21 @@ impl Run {
 
 /// `value` percent-encoded but for letters, digits and `-._:@/+,`, so that it is one word of plain text.
 pub fn encoded(value: &[u8]) -> Vec<u8> {
+    percent_encoded(value, b"-._:@/+,").into_bytes()
+}
+
+/// `value` percent-encoded but for letters, digits and what is in `plain`.
+pub fn percent_encoded(value: &[u8], plain: &[u8]) -> String {
     let mut text = String::with_capacity(value.len());
     for &byte in value {
-        if byte.is_ascii_alphanumeric() || b"-._:@/+,".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             text.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
             let _ = write!(text, "%{byte:02X}");
         }
     }
-    text.into_bytes()
+    text
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

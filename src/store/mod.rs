@@ -10,8 +10,9 @@ pub use local::LocalStore;
 pub use redis::RedisStore;
 
 use crate::job::{Binding, ExitReason, Renewal, StopReason};
-use crate::lock::{End, Entry, Record, Status};
-use crate::text::Line;
+use crate::lock::{End, Entry, Record, Released, Status};
+use crate::text::{Escaped, Line, Span};
+use crate::words;
 use rustix::process::Signal;
 
 /// A lock that is not held.
@@ -79,6 +80,16 @@ pub enum Error {
 impl From<Line> for Error {
     fn from(words: Line) -> Self {
         Self::Failed(words)
+    }
+}
+
+/// What to say of the lock `name` at the end of its job.
+fn told(name: &[u8], released: Released) -> Result<Line, Line> {
+    match released {
+        Released::Free => Ok("released the lock".into()),
+        Released::InGrace(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
+        Released::Lost => Err(words!("the lock {} was lost before the command ended", Escaped(name))),
+        Released::LeftToExpire => Ok("left the lock to expire: it cannot be released safely without EVAL".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Attempt, Ending, Error, Held, LockStore, end_of, not_begun};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of, not_begun, told};
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::interrupt::{Interrupts, WakeOn};
@@ -45,10 +45,6 @@ impl<'a> RedisStore<'a> {
         Self { client, config, lease: Lease::new(options, Token::random()), interrupts, log }
     }
 
-    fn record_key(&self) -> Option<Vec<u8>> {
-        self.lease.options.record.as_ref().map(|record| record.key.clone())
-    }
-
     /// The error that we could not `verb` the lock; or the signal that broke it off. If only the answers were lost, the lock
     /// stands, for nobody: it is given back.
     fn error(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
@@ -70,18 +66,21 @@ impl<'a> RedisStore<'a> {
         tick.filter(|_| record.is_none() && !grace.is_zero()).map_or(Instant::NEVER, |start| start + *grace)
     }
 
-    /// All that can be known of a lock that is held, if VERBOSE asks for it, and it comes within a second; without the
-    /// password, which the server may repeat.
-    fn looked_at(&mut self, mut status: Status) -> Status {
+    fn look(&mut self, budget: Budget) -> Result<Status, lock::Error> {
+        let LockOptions { name, record, .. } = &self.lease.options;
+        lock::status(self.client.with(budget), name, record.as_ref().map(|record| &record.key[..]))
+    }
+
+    /// That another holds the lock, with all that can be known of it, if VERBOSE asks for that and it comes within a second;
+    /// without the password, which the server may repeat.
+    fn busy(mut self: Box<Self>, mut status: Status) -> Attempt<'a> {
         if self.config.verbose {
             let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience() };
-            let (name, key) = (self.lease.options.name.clone(), self.record_key());
-            let seen = lock::status(self.client.with(budget), &name, key.as_deref()).unwrap_or_default();
             // It may have gone since, which changes nothing for who skips.
-            status = if seen.value.is_some() { seen } else { status };
+            status = self.look(budget).ok().filter(|seen| seen.value.is_some()).unwrap_or(status);
         }
         status.redact(&|text| self.client.redacted(text));
-        status
+        Attempt::Busy(self, status)
     }
 
     /// Releases the lock, whose grace is over now, within five seconds.
@@ -103,14 +102,6 @@ impl<'a> RedisStore<'a> {
         let (name, ttl) = (Escaped(&self.lease.options.name), self.lease.options.ttl().as_secs());
         words!("cannot release {}: {}; it may stay locked for up to {} s", name, *why, ttl)
     }
-
-    fn tell_acquired(&self, note: Option<Vec<u8>>) {
-        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
-        if let Some(words) = note.map(|words| self.client.redacted(&words)) {
-            let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
-            self.log.debug(text!("{}: {}", what, Escaped(&words)));
-        }
-    }
 }
 
 impl<'a> LockStore<'a> for RedisStore<'a> {
@@ -120,40 +111,29 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         let stale = match lock::acquire(self.client.with(budget), &mut self.lease, look) {
             Ok(Acquired::Ours) => None,
             Ok(Acquired::Stale(value)) => Some(value),
-            Ok(Acquired::Held(status)) => {
-                let status = self.looked_at(status);
-                return Ok(Attempt::Busy(self, status));
-            }
+            Ok(Acquired::Held(status)) => return Ok(self.busy(status)),
             Err(unsure) => return Err(self.error("take", &unsure.error, unsure.may_hold)),
         };
         let (budget, margin) = (self.client.patience(), self.client.timeout());
-        let confirmed = self.lease.confirm(self.client.with(budget), stale.as_deref(), margin);
-        // Without EVAL a predecessor's lock is not taken over.
-        let refused = |error: &lock::Error| stale.is_some() && matches!(error, lock::Error::Refused(..));
-        let confirmed = confirmed.map_err(|error| {
-            if refused(&error) { self.error("take", &error, false) } else { self.error("keep", &error, true) }
-        });
-        match confirmed? {
-            Confirmed::Ours(note) => {
-                self.client.close();
-                self.tell_acquired(note);
-                Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, is_taken: false })))
-            }
-            Confirmed::Served => {
-                self.client.close();
-                Ok(Attempt::Served)
-            }
-            Confirmed::Lost(value) => {
-                let status = self.looked_at(Status::held(value));
-                Ok(Attempt::Busy(self, status))
-            }
+        let confirmed = match self.lease.confirm(self.client.with(budget), stale.as_deref(), margin) {
+            Ok(Confirmed::Lost(value)) => return Ok(self.busy(Status::held(value))),
+            Ok(confirmed) => confirmed,
+            // Without EVAL a predecessor's lock is not taken over.
+            Err(error @ lock::Error::Refused(..)) if stale.is_some() => return Err(self.error("take", &error, false)),
+            Err(error) => return Err(self.error("keep", &error, true)),
+        };
+        self.client.close();
+        let Confirmed::Ours(note) = confirmed else { return Ok(Attempt::Served) };
+        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
+        if let Some(words) = note {
+            let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
+            self.log.debug(text!("{}: {}", what, Escaped(&self.client.redacted(&words))));
         }
+        Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, is_taken: false })))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
-        let (budget, name, key) = (self.client.patience(), self.lease.options.name.clone(), self.record_key());
-        let seen = lock::status(self.client.with(budget), &name, key.as_deref());
-        let mut status = seen.map_err(|error| self.error("look at", &error, false))?;
+        let mut status = self.look(self.client.patience()).map_err(|error| self.error("look at", &error, false))?;
         status.redact(&|text| self.client.redacted(text));
         Ok(status)
     }
@@ -161,19 +141,20 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         let budget = self.client.patience();
         let found = lock::list(self.client.with(budget), &self.config.prefix);
-        let mut found = found.map_err(|error| self.error("list what is beside", &error, false))?;
-        for entry in &mut found.entries {
+        let (mut entries, is_of_one_node) = found.map_err(|error| self.error("list what is beside", &error, false))?;
+        for entry in &mut entries {
             entry.status.redact(&|text| self.client.redacted(text));
             // Our prefix is not from the server.
             let name = entry.name.split_off(self.config.prefix.len().min(entry.name.len()));
             entry.name.extend(self.client.redacted(&name));
         }
-        Ok((found.entries, found.is_of_one_node.then_some("these are the jobs of one node of a cluster")))
+        Ok((entries, is_of_one_node.then_some("these are the jobs of one node of a cluster")))
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
-        let (budget, name) = (self.client.patience(), self.lease.options.name.clone());
-        lock::reset(self.client.with(budget), &name).map_err(|error| self.error("reset", &error, false))
+        let budget = self.client.patience();
+        let found = lock::reset(self.client.with(budget), &self.lease.options.name);
+        found.map_err(|error| self.error("reset", &error, false))
     }
 
     fn tells_overdue(&mut self) -> bool {
@@ -224,16 +205,11 @@ impl Held for RedisLock<'_> {
         if record.is_none() && !text.is_empty() {
             store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
         }
-        let name = Escaped(&store.lease.options.name);
-        let told = match (loss, released.map(|release| release.lock)) {
-            (Some(loss), _) => Err(words!("the lock {} was lost: {}", name, loss)),
-            (_, Ok(Released::Free)) => Ok("released the lock".into()),
-            (_, Ok(Released::InGrace(left))) => Ok(words!("released the lock, with {} of grace left", Span(left))),
-            (_, Ok(Released::Lost)) => Err(words!("the lock {} was lost before the command ended", name)),
-            (_, Ok(Released::LeftToExpire)) => {
-                Ok("left the lock to expire: it cannot be released safely without EVAL".into())
-            }
-            (_, Err(error)) => Err(store.not_released(&error.words())),
+        let name = &store.lease.options.name;
+        let told = match (loss, released) {
+            (Some(loss), _) => Err(words!("the lock {} was lost: {}", Escaped(name), loss)),
+            (None, Ok(release)) => told(name, release.lock),
+            (None, Err(error)) => Err(store.not_released(&error.words())),
         };
         Ending { told, record }
     }
