@@ -1,3 +1,4 @@
+use super::record::{number, word};
 use super::{Error, Record, Status};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
@@ -23,6 +24,8 @@ const SCAN: &str = "local c,t=redis.pcall('CLUSTER','INFO'),redis.pcall('TIME') 
     for _,k in ipairs(s[2]) do if #k<1000 then l[#l+1]=#k..' '..k end end \
     local r=table.concat(l) return #r<60000 and r or ''";
 
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL with SCAN";
+
 /// A job that has a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -35,21 +38,20 @@ pub struct Entry {
 /// The jobs whose records begin with `prefix`, and whether only one node of a cluster was asked.
 pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool), Error> {
     let start = [prefix, b"run."].concat();
-    let pattern = [&escaped(&start)[..], b"*"].concat();
+    let pattern = pattern(&start);
     let (mut entries, mut is_of_one_node, mut cursor, mut size) = (Vec::new(), false, b"0".to_vec(), PAGE);
     for _ in 0..PAGES {
         let count = size.to_string();
         let scan: [&[u8]; 6] = [b"EVAL", SCAN.as_bytes(), b"0", &cursor, &pattern, count.as_bytes()];
-        let page = match redis.exchange(Repeat::Always, &|_, request| request.push(&scan))?.only() {
-            Some(Reply::Bulk(page)) if page.is_empty() && size > 1 => {
+        let text = match redis.exchange(Repeat::Always, &|_, request| request.push(&scan))?.only() {
+            Some(Reply::Bulk(text)) if text.is_empty() && size > 1 => {
                 size /= 2;
                 continue;
             }
-            Some(Reply::Bulk(page)) => page,
-            Some(Reply::Error(words)) => return Err(Error::Refused("EVAL with SCAN", words)),
-            _ => return Err(unexpected()),
+            Some(Reply::Bulk(text)) => text,
+            other => return Err(Error::of("EVAL with SCAN", other, UNEXPECTED)),
         };
-        let page = Page::read(&page).ok_or_else(unexpected)?;
+        let page = Page::read(&text).ok_or(Error::Failed(UNEXPECTED))?;
         is_of_one_node |= page.is_of_one_node;
         read_records(redis, &start, &page, &mut entries)?;
         cursor = page.next.to_vec();
@@ -58,19 +60,22 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
         }
     }
     // SCAN may name a key more than once.
-    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     entries.dedup_by(|one, other| one.name == other.name);
     Ok((entries, is_of_one_node))
 }
 
-fn unexpected() -> Error {
-    Error::Failed("redis sent an unexpected reply to EVAL with SCAN")
-}
-
-/// `text` so that SCAN takes it literally.
-fn escaped(text: &[u8]) -> Vec<u8> {
-    let escape = |&byte: &u8| if b"*?[]^\\".contains(&byte) { vec![b'\\', byte] } else { vec![byte] };
-    text.iter().flat_map(escape).collect()
+/// What SCAN takes for whatever begins with `start`.
+fn pattern(start: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::new();
+    for &byte in start {
+        if b"*?[]^\\".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
 }
 
 /// What [`SCAN`] has found.
@@ -82,20 +87,18 @@ struct Page<'p> {
 }
 
 impl<'p> Page<'p> {
-    fn read(text: &'p [u8]) -> Option<Self> {
-        let mut parts = text.splitn(4, |&byte| byte == b' ');
-        let (cluster, now, next, mut rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    fn read(mut rest: &'p [u8]) -> Option<Self> {
+        let (cluster, now, next) = (word(&mut rest)?, number(word(&mut rest)?)?, word(&mut rest)?);
         let mut keys = Vec::new();
         while !rest.is_empty() {
-            let space = rest.iter().position(|&byte| byte == b' ')?;
-            let length = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
-            let (key, behind) = rest[space + 1..].split_at_checked(length)?;
+            let length = number(word(&mut rest)?)?;
+            let (key, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             keys.push(key);
             rest = behind;
         }
-        let now = std::str::from_utf8(now).ok()?.parse().ok().filter(|now| *now > 0);
         let is_cursor = !next.is_empty() && next.iter().all(u8::is_ascii_digit);
-        is_cursor.then_some(Self { is_of_one_node: cluster == b"1", now, next, keys })
+        let (is_of_one_node, now) = (cluster == b"1", Some(now).filter(|now| *now > 0));
+        is_cursor.then_some(Self { is_of_one_node, now, next, keys })
     }
 }
 
@@ -106,7 +109,13 @@ fn read_records(
     page: &Page<'_>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), Error> {
-    let jobs: Vec<_> = page.keys.iter().filter_map(|key| Some((*key, name_of(key.strip_prefix(start)?)))).collect();
+    let mut jobs = Vec::new();
+    for key in &page.keys {
+        if let Some(name) = key.strip_prefix(start) {
+            let within = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}"));
+            jobs.push((key, within.unwrap_or(name)));
+        }
+    }
     if jobs.is_empty() {
         return Ok(());
     }
@@ -125,9 +134,4 @@ fn read_records(
         }
     }
     Ok(())
-}
-
-/// The lock's name in that of its record.
-fn name_of(key: &[u8]) -> &[u8] {
-    key.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or(key)
 }

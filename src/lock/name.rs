@@ -12,20 +12,22 @@ pub enum KeyFormat {
 /// The lock's full name: `prefix` and the key, which is the MD5, in lower-case hex, of `command` joined by single
 /// spaces where no key is given.
 pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFormat) -> Vec<u8> {
-    let mut name = prefix.to_vec();
-    match key {
-        Some(key) => name.extend_from_slice(key),
-        None => name.extend(command_digest(command, format)),
+    if let Some(key) = key {
+        return [prefix, key].concat();
     }
-    name
+    let mut line = command.join(&b' ');
+    if format == KeyFormat::Cronlock {
+        line.push(b'\n');
+    }
+    [prefix, digest(&line).as_bytes()].concat()
 }
 
 /// The key beside the lock `name` whose own name begins with `prefix` and `kind`, in the same slot of a cluster
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"). `None` for a name with
 /// braces that allow no such key.
 fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let key =
-        if hashed(name) == name { [prefix, kind, b"{", name, b"}"].concat() } else { [prefix, kind, name].concat() };
+    let (open, close): (&[u8], &[u8]) = if hashed(name) == name { (b"{", b"}") } else { (b"", b"") };
+    let key = [prefix, kind, open, name, close].concat();
     (hashed(&key) == hashed(name)).then_some(key)
 }
 
@@ -47,18 +49,10 @@ fn hashed(key: &[u8]) -> &[u8] {
     tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
-fn command_digest(command: &[&[u8]], format: KeyFormat) -> impl Iterator<Item = u8> {
-    let mut line = command.join(&b' ');
-    if format == KeyFormat::Cronlock {
-        line.push(b'\n');
-    }
-    digest(&line)
-}
-
 /// The MD5 of `text` in lower-case hex. It tells names apart; it protects nothing.
-pub fn digest(text: &[u8]) -> impl Iterator<Item = u8> + use<> {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-    Md5::digest(text).into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+pub fn digest(text: &[u8]) -> String {
+    let digits = Md5::digest(text).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@ use std::fmt::Write;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. A run
 /// that has not ended yet may tell of the one before it behind them (`last=RESULT@HOST`, `?` for an end nobody recorded).
-const FIELDS: [&str; 10] = ["fence#", "host", "pid", "program", "start#", "end?", "result", "ok?", "failed#", "first#"];
+#[rustfmt::skip]
+const FIELDS: [(&[u8], u8); 10] = [
+    (b"fence=", b'#'), (b"host=", b'*'), (b"pid=", b'*'), (b"program=", b'*'), (b"start=", b'#'), (b"end=", b'?'),
+    (b"result=", b'*'), (b"ok=", b'?'), (b"failed=", b'#'), (b"first=", b'#'),
+];
 
 /// The longest record that is believed. Ours have some 200 bytes.
 const LIMIT: usize = 999;
@@ -60,19 +64,24 @@ pub fn percent_encoded(value: &[u8], plain: &[u8]) -> String {
     text
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| !digits.starts_with(b"+"))
+}
+
+/// Takes the first word off `text`, and the space behind it.
+pub(super) fn word<'t>(text: &mut &'t [u8]) -> Option<&'t [u8]> {
+    let (word, rest) = text.split_at(text.iter().position(|&byte| byte == b' ')?);
+    *text = &rest[1..];
+    Some(word)
 }
 
 impl Record {
     /// Reads a record; `None` if that is none.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= LIMIT);
-        for field in FIELDS {
-            let name = field.trim_end_matches(['#', '?']);
-            let value = words.next()?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            let may_be_empty = field.ends_with('?') && value.is_empty();
-            if field.len() > name.len() && !may_be_empty {
+        for (name, kind) in FIELDS {
+            let value = words.next()?.strip_prefix(name)?;
+            if kind == b'#' || (kind == b'?' && !value.is_empty()) {
                 number(value)?;
             }
         }

@@ -1,6 +1,7 @@
-use super::{Error, Record, Token};
+use super::record::{number, word};
+use super::{Error, Record, Token, eval};
 use crate::exchange::{Exchange, Repeat};
-use crate::resp::{Reply, Request};
+use crate::resp::Reply;
 use crate::text::{Escaped, Line, Span, Utc, percent_decoded};
 use crate::words;
 use std::time::Duration;
@@ -20,6 +21,8 @@ const SECOND_DIGITS: usize = 12;
 
 /// How long one host of a fleet has told that a lock's runs do not succeed, before another may.
 const TOLD: &str = "3600";
+
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
 
 /// What is known of a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,29 +114,24 @@ impl Status {
 
     /// The same, with for how long, until when, and by which token.
     pub fn told(&self) -> Line {
-        let running = self.record.as_ref().filter(|_| self.holder() == Holder::Running);
-        let since = running.and_then(Record::began);
-        let since = self.now.zip(since).and_then(|(now, since)| now.checked_sub(since)).map(Duration::from_millis);
-        let since = since.map_or(Line::default(), |since| words!(" ({})", Span(since)));
-        let token = match (self.holder(), &self.value) {
-            (Holder::Golock | Holder::Running | Holder::Grace | Holder::Predecessor, Some(token)) => {
-                words!(", token {}", Escaped(token))
-            }
-            _ => Line::default(),
+        let holder = self.holder();
+        let began = self.record.as_ref().filter(|_| holder == Holder::Running).and_then(Record::began);
+        let since = match self.now.zip(began).and_then(|(now, began)| now.checked_sub(began)) {
+            Some(span) => words!(" ({})", Span(Duration::from_millis(span))),
+            None => Line::default(),
         };
-        words!("{}{}{}{}", self.holder_told(), since, self.free_in(), token)
-    }
-
-    fn free_in(&self) -> Line {
-        match self.ttl {
+        let free = match self.ttl {
             Ttl::Seconds(left) => words!(", free in {} at the latest", Span(Duration::from_secs(left))),
             Ttl::Never => ", and never expires".into(),
             Ttl::Unknown => Line::default(),
-        }
+        };
+        let token = match &self.value {
+            Some(token) if holder != Holder::Unknown => words!(", token {}", Escaped(token)),
+            _ => Line::default(),
+        };
+        words!("{}{}{}{}", self.holder_told(), since, free, token)
     }
-}
 
-impl Status {
     /// Hides in every text of it what `hide` hides: a server may repeat the password.
     pub fn redact(&mut self, hide: &dyn Fn(&[u8]) -> Vec<u8>) {
         if let (Holder::Unknown, Some(value)) = (self.holder(), &mut self.value) {
@@ -156,13 +154,6 @@ pub(super) fn is_second(value: &[u8]) -> bool {
     (1..=SECOND_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
 }
 
-fn ask(request: &mut Request, name: &[u8], record: Option<&[u8]>) {
-    match record {
-        None => request.push(&[b"EVAL", STATUS.as_bytes(), b"1", name]),
-        Some(record) => request.push(&[b"EVAL", STATUS.as_bytes(), b"2", name, record]),
-    }
-}
-
 /// `status` with the record that `reply` holds, if it is one.
 pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
     let record = if let Some(Reply::Bulk(line)) = reply { Record::parse(&line) } else { None };
@@ -171,41 +162,35 @@ pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
 
 /// Looks at the lock `name`, and at its record in the key `record`, changing nothing.
 pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
-    match redis.exchange(Repeat::Always, &|_, request| ask(request, name, record))?.only() {
-        Some(Reply::Bulk(text)) => read(&text).ok_or(Error::Failed("redis sent an unexpected reply to EVAL")),
-        Some(Reply::Error(_)) => status_without_eval(redis, name, record),
-        _ => Err(Error::Failed("redis sent an unexpected reply to EVAL")),
+    let keys: Vec<_> = [Some(name), record].into_iter().flatten().collect();
+    match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, &keys, &[]))?.only() {
+        Some(Reply::Bulk(text)) => return read(&text).ok_or(Error::Failed(UNEXPECTED)),
+        // Without EVAL: by plain commands.
+        Some(Reply::Error(_)) => {}
+        _ => return Err(Error::Failed(UNEXPECTED)),
     }
-}
-
-/// The answer where EVAL is refused.
-fn status_without_eval(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        request.push(&[b"GET", name]);
-        if let Some(record) = record {
-            request.push(&[b"GET", record]);
-            request.informs = 1;
+        for key in &keys {
+            request.push(&[b"GET", key]);
         }
+        request.informs = request.commands - 1;
     })?;
     let mut replies = answer.replies.into_iter();
     let status = match replies.next() {
         Some(Reply::Nil) => Status::default(),
         Some(Reply::Bulk(value)) => Status::held(value),
-        Some(Reply::Error(words)) => return Err(Error::Refused("GET", words)),
-        _ => return Err(Error::Failed("redis sent an unexpected reply to GET")),
+        other => return Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
     };
     Ok(with_record(status, replies.next()))
 }
 
-fn read(text: &[u8]) -> Option<Status> {
-    let mut parts = text.splitn(4, |&byte| byte == b' ');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<i64>().ok();
-    let (ttl, now, length) = (number()?, u64::try_from(number()?).ok()?, usize::try_from(number()?).ok()?);
-    let (value, record) = parts.next()?.split_at_checked(length)?;
-    let (value, ttl) = match ttl {
-        -2 => (None, Ttl::Unknown),
-        -1 => (Some(value.to_vec()), Ttl::Never),
-        seconds => (Some(value.to_vec()), Ttl::Seconds(u64::try_from(seconds).ok()?)),
+fn read(mut text: &[u8]) -> Option<Status> {
+    let (left, now, length) = (word(&mut text)?, number(word(&mut text)?)?, number(word(&mut text)?)?);
+    let (value, record) = text.split_at_checked(usize::try_from(length).ok()?)?;
+    let (value, ttl) = match left {
+        b"-2" => (None, Ttl::Unknown),
+        b"-1" => (Some(value.to_vec()), Ttl::Never),
+        seconds => (Some(value.to_vec()), Ttl::Seconds(number(seconds)?)),
     };
     Some(Status { value, ttl, now: Some(now).filter(|now| *now > 0), record: Record::parse(record) })
 }

@@ -283,8 +283,8 @@ fn file_name(name: &[u8]) -> String {
     }
     if text.len() > NAME_LIMIT {
         text.truncate(NAME_LIMIT);
-        text.push('~');
-        text.extend(digest(name).map(char::from));
+        text += "~";
+        text += &digest(name);
     }
     text
 }
