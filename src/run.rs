@@ -140,7 +140,7 @@ fn open<'a>(
     Ok(match &config.backend {
         Backend::Redis(server) => {
             let client = Client::new(server, credentials, interrupts, env, log);
-            Box::new(RedisStore::new(client, config, options, interrupts, log))
+            Box::new(RedisStore::new(client, config, options))
         }
         Backend::Local(folder) => {
             Box::new(LocalStore::new(options, &config.prefix, folder, interrupts, log).map_err(failed)?)

@@ -34,11 +34,14 @@ pub struct Budget {
 
 /// A client of one Redis: connects when there is something to say, and again when that was lost.
 pub struct Client<'a> {
-    server: &'a Server,
+    /// The server that it speaks to.
+    pub server: &'a Server,
     credentials: Credentials,
     route: Route<'a>,
-    interrupts: &'a Interrupts,
-    log: &'a dyn Log,
+    /// Where signals arrive.
+    pub interrupts: &'a Interrupts,
+    /// The sink for debug lines.
+    pub log: &'a dyn Log,
     connection: Option<Connection<'a>>,
     budget: Budget,
 }
@@ -82,15 +85,6 @@ impl<'a> Client<'a> {
     /// The budget of whoever gives one up, until `until` at the latest.
     pub fn insistence(&self, until: Instant) -> Budget {
         Budget { wake: WakeOn::Nothing, until, ..self.patience() }
-    }
-
-    /// How long a command may be under way.
-    pub fn timeout(&self) -> Duration {
-        self.server.timeout
-    }
-
-    fn insists(&self) -> bool {
-        self.budget.wake != WakeOn::Termination
     }
 
     fn deadline(&self) -> Deadline<'a> {
@@ -137,7 +131,8 @@ impl<'a> Client<'a> {
                 Reply::Status(words) if words == b"OK" => {}
                 // Whoever insists tries again: perhaps with the password that has worked before.
                 Reply::Error(words) => {
-                    let kind = if self.insists() { Kind::Busy } else { Kind::Final };
+                    let insists = self.budget.wake != WakeOn::Termination;
+                    let kind = if insists { Kind::Busy } else { Kind::Final };
                     return Err(self.credentials.refused(kind, command, &words));
                 }
                 _ => return Err(Failure::lost(UNASKED)),
@@ -184,7 +179,8 @@ impl<'a> Client<'a> {
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(Sending { at, again }, &mut request);
         if request.commands > 0 {
-            (connection, replies) = self.converse(connection, &request, self.deadline(), self.insists())?;
+            (connection, replies) =
+                self.converse(connection, &request, self.deadline(), self.budget.wake != WakeOn::Termination)?;
             self.route.answered(connection.peer());
         }
         self.connection = Some(connection);

@@ -62,8 +62,8 @@ pub struct Server {
 pub struct TlsOptions {
     /// Whose certificates are accepted.
     pub trust: Trust,
-    /// The certificate of our own, if the server asks for one.
-    pub identity: Option<Identity>,
+    /// The PEM files of our own certificate, with those between it and the CA, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the server's certificate must hold, if that is not the host.
     pub name: Option<String>,
 }
@@ -77,15 +77,6 @@ pub enum Trust {
     File(PathBuf),
     /// Everybody's.
     Anyone,
-}
-
-/// The PEM files of a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate, and those between it and the CA.
-    pub chain: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 /// Why one attempt at an exchange came to nothing.
@@ -115,17 +106,17 @@ impl Server {
     /// The files that nobody else should be able to read.
     pub fn secrets(&self) -> impl Iterator<Item = &PathBuf> {
         let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-        self.auth_file.iter().chain(identity.map(|identity| &identity.key))
+        self.auth_file.iter().chain(identity.map(|(_, key)| key))
     }
 }
 
 impl Failure {
-    fn new(kind: Kind, why: impl Into<Line>) -> Self {
-        Self { may_be_done: kind == Kind::Lost, kind, why: why.into() }
+    fn new(kind: Kind, why: Line) -> Self {
+        Self { may_be_done: kind == Kind::Lost, kind, why }
     }
 
     fn lost(why: impl Into<Line>) -> Self {
-        Self::new(Kind::Lost, why)
+        Self::new(Kind::Lost, why.into())
     }
 
     /// The connection broke, or its deadline passed.

@@ -1,11 +1,11 @@
 use super::{Attempt, Ending, Error, Held, LockStore, end_of, not_begun, told};
 use crate::clock::Instant;
 use crate::config::Config;
-use crate::interrupt::{Interrupts, WakeOn};
+use crate::interrupt::WakeOn;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Look, Record, Released, Status, Token};
 use crate::net::{Budget, Client};
-use crate::text::{Escaped, Line, Log, Span};
+use crate::text::{Escaped, Line, Span};
 use crate::{text, words};
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ pub struct RedisStore<'a> {
     client: Client<'a>,
     config: &'a Config,
     lease: Lease,
-    interrupts: &'a Interrupts,
-    log: &'a dyn Log,
 }
 
 /// The same, when we hold it.
@@ -35,20 +33,14 @@ struct RedisLock<'a> {
 
 impl<'a> RedisStore<'a> {
     /// The lock that `config` and `options` name. Nothing is sent yet.
-    pub fn new(
-        client: Client<'a>,
-        config: &'a Config,
-        options: LockOptions,
-        interrupts: &'a Interrupts,
-        log: &'a dyn Log,
-    ) -> Self {
-        Self { client, config, lease: Lease::new(options, Token::random()), interrupts, log }
+    pub fn new(client: Client<'a>, config: &'a Config, options: LockOptions) -> Self {
+        Self { client, config, lease: Lease::new(options, Token::random()) }
     }
 
     /// The error that we could not `verb` the lock; or the signal that broke it off. If only the answers were lost, the lock
     /// stands, for nobody: it is given back.
     fn error(&mut self, verb: &'static str, error: &lock::Error, may_hold: bool) -> Error {
-        let signal = self.interrupts.termination().filter(|_| error.is_interrupted());
+        let signal = self.client.interrupts.termination().filter(|_| error.is_interrupted());
         let code = signal.map_or(201, |signal| u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX));
         let left = if may_hold { self.give_back(&not_begun(code)).err() } else { None };
         let name = Escaped(&self.lease.options.name);
@@ -85,7 +77,7 @@ impl<'a> RedisStore<'a> {
 
     /// Releases the lock, whose grace is over now, within five seconds.
     fn give_back(&mut self, end: &End) -> Result<(), Line> {
-        self.interrupts.forget_all();
+        self.client.interrupts.forget_all();
         self.lease.grace_end = Instant::ZERO;
         let budget = self.client.insistence(Instant::after(GIVE_BACK));
         let released = lock::release(self.client.with(budget), &self.lease, GIVE_BACK, end);
@@ -114,7 +106,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
             Ok(Acquired::Held(status)) => return Ok(self.busy(status)),
             Err(unsure) => return Err(self.error("take", &unsure.error, unsure.may_hold)),
         };
-        let (budget, margin) = (self.client.patience(), self.client.timeout());
+        let (budget, margin) = (self.client.patience(), self.client.server.timeout);
         let confirmed = match self.lease.confirm(self.client.with(budget), stale.as_deref(), margin) {
             Ok(Confirmed::Lost(value)) => return Ok(self.busy(Status::held(value))),
             Ok(confirmed) => confirmed,
@@ -124,10 +116,10 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         };
         self.client.close();
         let Confirmed::Ours(note) = confirmed else { return Ok(Attempt::Served) };
-        self.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
+        self.client.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
         if let Some(words) = note {
             let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
-            self.log.debug(text!("{}: {}", what, Escaped(&self.client.redacted(&words))));
+            self.client.log.debug(text!("{}: {}", what, Escaped(&self.client.redacted(&words))));
         }
         Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, is_taken: false })))
     }
@@ -191,19 +183,22 @@ impl Held for RedisLock<'_> {
         let loss = (exit == ExitReason::Stopped(StopReason::LockLost)).then(|| self.loss());
         let store = &mut self.store;
         // What arrived before was meant for the job.
-        store.interrupts.forget_all();
+        store.client.interrupts.forget_all();
         let mut budget = store.client.insistence(Instant::NEVER);
         if loss.is_some() {
             // It may be ours all the same, and the record is to say how the run ended.
             budget = Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) };
         }
-        let margin = store.client.timeout();
+        let margin = store.client.server.timeout;
         let released = lock::release(store.client.with(budget), &store.lease, margin, &end_of(exit));
         store.client.close();
         let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
         let record = Record::parse(&text);
         if record.is_none() && !text.is_empty() {
-            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
+            store
+                .client
+                .log
+                .debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
         }
         let name = &store.lease.options.name;
         let told = match (loss, released) {
@@ -238,7 +233,7 @@ impl Renewal for RedisLock<'_> {
             Ok(ours) => (self.failure, self.is_taken) = (None, !ours),
             Err(error) if error.is_interrupted() => store.lease.renew_now(),
             Err(error) => {
-                store.log.debug(text!("the lease was not renewed: {}", error.words()));
+                store.client.log.debug(text!("the lease was not renewed: {}", error.words()));
                 self.failure = Some(error.words());
             }
         }

@@ -43,7 +43,7 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the files that `options` name.
     pub(super) fn new(options: &TlsOptions) -> Result<Self, Line> {
-        let identity = options.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
+        let identity = options.identity.iter().flat_map(|(chain, key)| [chain, key]);
         let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
         let files = authorities.into_iter().chain(identity);
         Self::of(options, files.map(|path| read(path, PEM_LIMIT)).collect::<Result<_, _>>()?)
