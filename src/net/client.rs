@@ -93,7 +93,7 @@ impl<'a> Client<'a> {
     }
 
     /// Name lookup, connect, TLS, AUTH and SELECT: under one deadline.
-    fn connect(&mut self) -> Result<Connection<'a>, Failure> {
+    fn connect(&mut self) -> Result<Connection<'a>, Box<Failure>> {
         let deadline = self.deadline();
         let socket = self.route.connect(deadline)?;
         let peer = socket.peer.map_or(Line::default(), |peer| words!(" ({})", peer));
@@ -110,7 +110,7 @@ impl<'a> Client<'a> {
 
     /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT
     /// the lock would be left in database 0.
-    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Result<Connection<'a>, Failure> {
+    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Result<Connection<'a>, Box<Failure>> {
         let mut request = Request::default();
         match (self.credentials.password(), &self.server.user) {
             (Some(password), Some(user)) => request.push(&[b"AUTH", user, &password]),
@@ -149,7 +149,7 @@ impl<'a> Client<'a> {
         request: &Request,
         deadline: Deadline<'a>,
         insists: bool,
-    ) -> Result<(Connection<'a>, Vec<Reply>), Failure> {
+    ) -> Result<(Connection<'a>, Vec<Reply>), Box<Failure>> {
         let (connection, mut replies) = connection.exchange(request, deadline)?;
         for reply in &mut replies {
             if let Reply::Error(words) = reply {
@@ -166,15 +166,18 @@ impl<'a> Client<'a> {
         };
         // What was answered otherwise was carried out.
         let may_be_done = judged.iter().any(|reply| reply.error().is_none());
-        Err(Failure { may_be_done, ..Failure::new(kind, words!("{}", Escaped(words))) })
+        Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(words)) }))
     }
 
     /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
-    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), Failure> {
+    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), Box<Failure>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            // Whatever was sent to log in, it was not what is asked.
-            None => self.connect().map_err(|failure| Failure { may_be_done: false, ..failure })?,
+            None => self.connect().map_err(|mut failure| {
+                // Whatever was sent to log in, it was not what is asked.
+                failure.may_be_done = false;
+                failure
+            })?,
         };
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(Sending { at, again }, &mut request);
@@ -221,31 +224,31 @@ impl Exchange for Client<'_> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
             let server = self.route.server().clone();
-            let Failure { kind, may_be_done: done, mut why } = match self.attempt(build, may_be_done) {
+            let mut failure = match self.attempt(build, may_be_done) {
                 Ok((replies, asked)) => return Ok(Answer { replies, asked, repeated: may_be_done }),
                 Err(failure) => failure,
             };
-            may_be_done |= done;
-            self.route.failed(&kind);
+            may_be_done |= failure.may_be_done;
+            self.route.failed(&failure.kind);
             let interrupted = self.interrupts.is_pending(self.budget.wake);
-            let is_over = interrupted || repeat == Repeat::Never || kind == Kind::Final;
-            if let (Kind::Moved(node), false) = (kind, is_over) {
+            let is_over = interrupted || repeat == Repeat::Never || failure.kind == Kind::Final;
+            if let (Kind::Moved(node), false) = (&failure.kind, is_over) {
                 if redirects < REDIRECTS {
                     // A redirection is not a failure.
-                    self.log.debug(text!("the lock lives on another node: {}", node));
+                    self.log.debug(text!("the lock lives on another node: {}", *node));
                     redirects += 1;
                     continue;
                 }
-                why = words!("redirected again and again, at last to {}", node);
+                failure.why = words!("redirected again and again, at last to {}", *node);
             }
-            let again = !is_over && self.pause(tries, &server, &why);
+            let again = !is_over && self.pause(tries, &server, &failure.why);
             tries += 1;
             if !again {
                 let spent = Span(Instant::now().since(began).unwrap_or_default());
                 let why = match tries {
                     _ if self.interrupts.is_pending(self.budget.wake) => None,
-                    1 => Some(words!("{}: {}", server, why)),
-                    _ => Some(words!("{}: {} ({} tries in {})", server, why, tries, spent)),
+                    1 => Some(words!("{}: {}", server, failure.why)),
+                    _ => Some(words!("{}: {} ({} tries in {})", server, failure.why, tries, spent)),
                 };
                 return Err(Unanswered { why, may_be_done });
             }

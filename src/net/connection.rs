@@ -53,10 +53,10 @@ impl<'a> Connection<'a> {
         mut self,
         request: &Request,
         deadline: Deadline<'a>,
-    ) -> Result<(Option<Self>, Vec<Reply>), Failure> {
+    ) -> Result<(Option<Self>, Vec<Reply>), Box<Failure>> {
         self.stream.socket().deadline = deadline;
         let mut replies = Vec::with_capacity(request.commands);
-        let sent = self.stream.write_all(&request.bytes).map_err(Failure::from);
+        let sent = self.stream.write_all(&request.bytes).map_err(Box::<Failure>::from);
         match self.receive(request.commands, &mut replies).and(sent) {
             Ok(()) => Ok((Some(self), replies)),
             Err(failure) => {
@@ -68,7 +68,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Failure> {
+    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Box<Failure>> {
         let mut buffer = Vec::new();
         while replies.len() < count {
             if let Some((reply, used)) = parse(&buffer).map_err(Failure::lost)? {
@@ -87,10 +87,10 @@ impl<'a> Connection<'a> {
         if buffer.is_empty() { Ok(()) } else { Err(Failure::lost(UNASKED)) }
     }
 
-    fn broken(&self, error: io::Error) -> Failure {
+    fn broken(&self, error: io::Error) -> Box<Failure> {
         use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         let hung_up = matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe);
-        let failure = Failure::from(error);
+        let failure = Box::<Failure>::from(error);
         if !hung_up || !self.may_be_tls {
             return failure;
         }

@@ -63,7 +63,7 @@ impl Credentials {
     }
 
     /// The failure that a refused AUTH or SELECT is.
-    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Failure {
+    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
         let password = self.current().unwrap_or_default();
         let ends = [password.first(), password.last()];
         let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);

@@ -4,6 +4,8 @@
 //! back only with all replies. What was sent is then sent again on a new one, so every exchange must be repeatable;
 //! [`crate::lock`] sees to that.
 
+#![expect(clippy::unnecessary_box_returns, reason = "a failure travels far, and results are to be small")]
+
 mod client;
 mod connection;
 mod credentials;
@@ -111,16 +113,16 @@ impl Server {
 }
 
 impl Failure {
-    fn new(kind: Kind, why: Line) -> Self {
-        Self { may_be_done: kind == Kind::Lost, kind, why }
+    fn new(kind: Kind, why: Line) -> Box<Self> {
+        Box::new(Self { may_be_done: kind == Kind::Lost, kind, why })
     }
 
-    fn lost(why: impl Into<Line>) -> Self {
+    fn lost(why: impl Into<Line>) -> Box<Self> {
         Self::new(Kind::Lost, why.into())
     }
 
     /// The connection broke, or its deadline passed.
-    fn io(error: &io::Error) -> Self {
+    fn io(error: &io::Error) -> Box<Self> {
         Self::lost(match error.kind() {
             ErrorKind::TimedOut => "no answer in time".into(),
             ErrorKind::UnexpectedEof => "connection closed without an answer".into(),

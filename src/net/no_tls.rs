@@ -22,13 +22,13 @@ impl Tls {
         _: &str,
         _: Socket<'a>,
         _: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+    ) -> Result<Box<dyn Stream<'a> + 'a>, Box<Failure>> {
         match *self {}
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for Box<Failure> {
     fn from(error: io::Error) -> Self {
-        Self::io(&error)
+        Failure::io(&error)
     }
 }

@@ -71,18 +71,12 @@ impl<'a> Route<'a> {
 
     /// Connects. The address that answered last comes first, and half of the time is kept for looking the name up again;
     /// when it has failed since, it comes last.
-    pub(super) fn connect<'d>(&self, deadline: Deadline<'d>) -> Result<Socket<'d>, Failure> {
+    pub(super) fn connect<'d>(&self, deadline: Deadline<'d>) -> Result<Socket<'d>, Box<Failure>> {
         let way = self.way();
         let (host, port) = match &way.endpoint {
             Endpoint::Unix(path) => return Socket::unix(path, deadline),
             Endpoint::Tcp(host, port) => (host, *port),
         };
-        if let Some(mut addresses) = known(host, port) {
-            if addresses.last().copied() == way.peer {
-                addresses.reverse();
-            }
-            return Socket::tcp(&addresses, deadline);
-        }
         let half = deadline.min(Instant::after(deadline.at.remaining().unwrap_or_default() / 2));
         let look_up = |until| {
             look_up(host, port, self.variables, until).map_err(|error| match error.kind() {
@@ -90,13 +84,23 @@ impl<'a> Route<'a> {
                 _ => Failure::lost(words!("name lookup failed: {}", Cause(&error))),
             })
         };
-        match way.peer {
-            None => Socket::tcp(&look_up(deadline)?, deadline),
-            Some(peer) if way.failed => Socket::tcp(&look_up(half).unwrap_or_else(|_| vec![peer]), deadline),
-            Some(peer) => Socket::tcp(&[peer], half).or_else(|failure| match look_up(deadline)? {
-                same if same == [peer] => Err(failure),
-                addresses => Socket::tcp(&addresses, deadline),
-            }),
-        }
+        let addresses = match (known(host, port), way.peer) {
+            (Some(mut addresses), peer) => {
+                if addresses.last().copied() == peer {
+                    addresses.reverse();
+                }
+                addresses
+            }
+            (None, None) => look_up(deadline)?,
+            (None, Some(peer)) if way.failed => look_up(half).unwrap_or_else(|_| vec![peer]),
+            (None, Some(peer)) => match Socket::tcp(&[peer], half) {
+                Ok(socket) => return Ok(socket),
+                Err(failure) => match look_up(deadline)? {
+                    same if same == [peer] => return Err(failure),
+                    addresses => addresses,
+                },
+            },
+        };
+        Socket::tcp(&addresses, deadline)
     }
 }

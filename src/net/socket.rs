@@ -29,7 +29,7 @@ pub(super) struct Socket<'a> {
 
 impl<'a> Socket<'a> {
     /// Connects to the socket at `path`.
-    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Result<Self, Failure> {
+    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Result<Self, Box<Failure>> {
         let address = SocketAddrUnix::new(path).map_err(io::Error::from);
         let fd = address.and_then(|address| connect(&address.into(), deadline)).map_err(|error| unreachable(&error))?;
         Ok(Self { fd, peer: None, deadline })
@@ -37,7 +37,7 @@ impl<'a> Socket<'a> {
 
     /// Connects to one of `addresses`, trying all of them in rounds. The failure is that of the last one that said
     /// anything, or that the time is over.
-    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> Result<Self, Failure> {
+    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> Result<Self, Box<Failure>> {
         let (mut last, mut left) = (ErrorKind::AddrNotAvailable.into(), addresses.to_vec());
         let mut share = HEAD_START;
         while !left.is_empty() {
@@ -64,7 +64,7 @@ impl<'a> Socket<'a> {
     }
 }
 
-fn unreachable(error: &io::Error) -> Failure {
+fn unreachable(error: &io::Error) -> Box<Failure> {
     match error.kind() {
         ErrorKind::TimedOut => Failure::lost("no connection in time"),
         _ => Failure::lost(words!("{}", Cause(error))),

@@ -87,7 +87,7 @@ impl Tls {
         host: &str,
         socket: Socket<'a>,
         log: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+    ) -> Result<Box<dyn Stream<'a> + 'a>, Box<Failure>> {
         self.refresh(log);
         self.identity.is_missed.store(false, Relaxed);
         let name = self.options.name.as_deref().unwrap_or(host);
@@ -112,7 +112,7 @@ impl Tls {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for Box<Failure> {
     fn from(error: io::Error) -> Self {
         failure::failure(error, Said::Hello)
     }
