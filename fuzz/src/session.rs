@@ -159,7 +159,7 @@ impl Session<'_> {
 
     fn acquire(&mut self, step: u8) -> Option<Proof> {
         let look = if step == b'w' { Look::Record } else { Look::Lock };
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         match lock::acquire(self.client.with(budget), &mut self.lease, look) {
             Ok(acquired) => {
                 self.stale = if let Acquired::Stale(value) = &acquired { Some(value.clone()) } else { None };
@@ -173,7 +173,7 @@ impl Session<'_> {
     }
 
     fn confirm(&mut self) -> Option<Proof> {
-        let (budget, margin) = (self.client.patience(), self.client.timeout());
+        let (budget, margin) = (self.client.patience, self.client.timeout());
         self.lease.eval_refused = false;
         let confirmed = self.lease.confirm(self.client.with(budget), self.stale.as_deref(), margin);
         let confirmed = self.known(confirmed)?;
@@ -199,7 +199,7 @@ impl Session<'_> {
     }
 
     fn status(&mut self) -> Option<Proof> {
-        let (budget, options) = (self.client.patience(), &self.lease.options);
+        let (budget, options) = (self.client.patience, &self.lease.options);
         let record = options.record.as_ref().map(|record| &record.key[..]);
         let status = lock::status(self.client.with(budget), &options.name, record);
         let status = self.known(status)?;
@@ -211,14 +211,14 @@ impl Session<'_> {
     }
 
     fn reset(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         let found = lock::reset(self.client.with(budget), &self.lease.options.name);
         let found = self.known(found)?;
         Some(proof::deleted(found))
     }
 
     fn list(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         let listing = lock::list(self.client.with(budget), b"p.");
         let (entries, _) = self.known(listing)?;
         assert_table(&table(entries.clone(), Some(TTL)), entries.len());
@@ -227,7 +227,7 @@ impl Session<'_> {
     }
 
     fn overdue(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         let ours = lock::overdue_is_ours(self.client.with(budget), b"p.late.{p.lock}");
         let ours = self.known(ours)?;
         Some(proof::overdue(ours))

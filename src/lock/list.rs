@@ -26,12 +26,11 @@ const SCAN: &str = "local c,t=redis.pcall('CLUSTER','INFO'),redis.pcall('TIME') 
 
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL with SCAN";
 
-/// A job that has a record.
+/// A job that has a record: the full name of its lock, and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Entry {
-    /// The lock's full name.
     pub name: Vec<u8>,
-    /// What is known of it.
     pub status: Status,
 }
 

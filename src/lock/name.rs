@@ -23,22 +23,12 @@ pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFor
 }
 
 /// The key beside the lock `name` whose own name begins with `prefix` and `kind`, in the same slot of a cluster
-/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"). `None` for a name with
-/// braces that allow no such key.
-fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"): that of its record (`run.`),
+/// or by which one host of a fleet tells that it is overdue (`late.`). `None` for a name with braces that allow no such key.
+pub fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let (open, close): (&[u8], &[u8]) = if hashed(name) == name { (b"{", b"}") } else { (b"", b"") };
     let key = [prefix, kind, open, name, close].concat();
     (hashed(&key) == hashed(name)).then_some(key)
-}
-
-/// The key of the record of the lock `name`.
-pub fn of_record(prefix: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    beside(prefix, b"run.", name)
-}
-
-/// The key by which one host of a fleet tells that the lock `name` is overdue.
-pub fn of_overdue(prefix: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    beside(prefix, b"late.", name)
 }
 
 /// The part of `key` that decides about its slot: what stands between the first brace and the next closing one, if that
@@ -74,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_record_lives_in_the_slot_of_its_lock() {
-        let record = |prefix: &str, name: &str| of_record(prefix.as_bytes(), name.as_bytes()).map(String::from_utf8);
+        let record =
+            |prefix: &str, name: &str| beside(prefix.as_bytes(), b"run.", name.as_bytes()).map(String::from_utf8);
         let some = |key: &str| Some(Ok(key.to_owned()));
         assert_eq!(record("cronlock.", "cronlock.a"), some("cronlock.run.{cronlock.a}"));
         assert_eq!(record("", "a{}b"), None, "an empty tag counts for nothing, and its braces end ours");

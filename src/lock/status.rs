@@ -49,20 +49,16 @@ pub enum Ttl {
     Unknown,
 }
 
-/// What a lock is to whoever asks.
+/// Who holds a lock: nobody, a run of golock's that has not ended, one that has and whose grace is not over, a golock of
+/// which nothing else is known, a cronlock or golock (Go), or nobody knows, because the key is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Holder {
-    /// Nobody holds it.
     Nobody,
-    /// A run of golock's that has not ended.
     Running,
-    /// A run of golock's that has ended, and whose grace is not over.
     Grace,
-    /// A golock, of which nothing else is known.
     Golock,
-    /// A cronlock or golock (Go).
     Predecessor,
-    /// Nobody: the key is not a lock.
     Unknown,
 }
 
@@ -74,15 +70,13 @@ impl Status {
 
     /// Who holds it, by the form of its value and what the record says.
     pub fn holder(&self) -> Holder {
-        match (&self.value, &self.record) {
-            (None, _) => Holder::Nobody,
-            (Some(value), _) if is_second(value) => Holder::Predecessor,
-            (Some(value), _) if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => {
-                Holder::Unknown
-            }
-            (_, None) => Holder::Golock,
-            (_, Some(record)) if record.number("end").is_none() => Holder::Running,
-            (_, Some(_)) => Holder::Grace,
+        let Some(value) = &self.value else { return Holder::Nobody };
+        match &self.record {
+            _ if is_second(value) => Holder::Predecessor,
+            _ if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => Holder::Unknown,
+            None => Holder::Golock,
+            Some(record) if record.number("end").is_none() => Holder::Running,
+            Some(_) => Holder::Grace,
         }
     }
 

@@ -33,15 +33,15 @@ pub struct Budget {
 }
 
 /// A client of one Redis: connects when there is something to say, and again when that was lost.
+#[allow(missing_docs)]
 pub struct Client<'a> {
-    /// The server that it speaks to.
     pub server: &'a Server,
     credentials: Credentials,
     route: Route<'a>,
-    /// Where signals arrive.
     pub interrupts: &'a Interrupts,
-    /// The sink for debug lines.
     pub log: &'a dyn Log,
+    /// The budget of whoever asks for a lock: all refusals that last are final, and a signal ends it.
+    pub patience: Budget,
     connection: Option<Connection<'a>>,
     budget: Budget,
 }
@@ -56,7 +56,9 @@ impl<'a> Client<'a> {
         log: &'a dyn Log,
     ) -> Self {
         let route = Route::new(server.endpoint.clone(), variables);
-        Self { server, credentials, route, interrupts, log, connection: None, budget: patience(server) }
+        let (attempts, until, begin_by) = (server.attempts, Instant::NEVER, Instant::NEVER);
+        let patience = Budget { wake: WakeOn::Termination, attempts, until, begin_by };
+        Self { server, credentials, route, interrupts, log, connection: None, patience, budget: patience }
     }
 
     /// For an exchange, or a few that belong together, which may cost `budget`.
@@ -77,14 +79,9 @@ impl<'a> Client<'a> {
         self.credentials.redacted(text)
     }
 
-    /// The budget of whoever asks for a lock: all refusals that last are final, and a signal ends it.
-    pub fn patience(&self) -> Budget {
-        patience(self.server)
-    }
-
     /// The budget of whoever gives one up, until `until` at the latest.
     pub fn insistence(&self, until: Instant) -> Budget {
-        Budget { wake: WakeOn::Nothing, until, ..self.patience() }
+        Budget { wake: WakeOn::Nothing, until, ..self.patience }
     }
 
     fn deadline(&self) -> Deadline<'a> {
@@ -211,11 +208,6 @@ impl<'a> Client<'a> {
         }
         insists
     }
-}
-
-fn patience(server: &Server) -> Budget {
-    let (attempts, until, begin_by) = (server.attempts, Instant::NEVER, Instant::NEVER);
-    Budget { wake: WakeOn::Termination, attempts, until, begin_by }
 }
 
 impl Exchange for Client<'_> {

@@ -38,18 +38,16 @@ pub enum Endpoint {
 
 /// The server, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Server {
-    /// Where it is.
     pub endpoint: Endpoint,
     /// The ACL user; without it AUTH sends the password alone.
     pub user: Option<Vec<u8>>,
-    /// The password.
     pub password: Option<Secret>,
     /// The file that holds the password.
     pub auth_file: Option<PathBuf>,
-    /// The database; SELECT is sent only when it is not 0.
+    /// SELECT is sent only when it is not 0.
     pub database: u32,
-    /// How the connection is encrypted, if it is.
     pub tls: Option<TlsOptions>,
     /// The time that one exchange may take: from name lookup to SELECT, or a request with its replies.
     pub timeout: Duration,
@@ -61,8 +59,8 @@ pub struct Server {
 
 /// How TLS is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct TlsOptions {
-    /// Whose certificates are accepted.
     pub trust: Trust,
     /// The PEM files of our own certificate, with those between it and the CA, and of its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -113,12 +111,12 @@ impl Server {
 }
 
 impl Failure {
-    fn new(kind: Kind, why: Line) -> Box<Self> {
-        Box::new(Self { may_be_done: kind == Kind::Lost, kind, why })
+    fn new(kind: Kind, why: impl Into<Line>) -> Box<Self> {
+        Box::new(Self { may_be_done: kind == Kind::Lost, kind, why: why.into() })
     }
 
     fn lost(why: impl Into<Line>) -> Box<Self> {
-        Self::new(Kind::Lost, why.into())
+        Self::new(Kind::Lost, why)
     }
 
     /// The connection broke, or its deadline passed.
@@ -135,8 +133,10 @@ impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             // A redirection names it as it pleases.
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{}]:{port}", Escaped(host.as_bytes())),
-            Self::Tcp(host, port) => write!(f, "redis at {}:{port}", Escaped(host.as_bytes())),
+            Self::Tcp(host, port) => {
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                write!(f, "redis at {open}{}{close}:{port}", Escaped(host.as_bytes()))
+            }
             Self::Unix(path) => write!(f, "redis at {}", Escaped::path(path)),
         }
     }

@@ -60,11 +60,11 @@ pub trait Held: Renewal {
     fn abandon(self: Box<Self>, code: u8) -> Result<(), Line>;
 }
 
-/// What became of a lock at the end of its job.
+/// What became of a lock at the end of its job: what to say of it, under VERBOSE or to people who have not asked, and the
+/// record as it stands, if one was written.
+#[allow(missing_docs)]
 pub struct Ending {
-    /// What to say: to people who have not asked, or under VERBOSE.
     pub told: Result<Line, Line>,
-    /// The record as it stands, if one was written.
     pub record: Option<Record>,
 }
 
@@ -98,7 +98,7 @@ fn not_begun(code: u8) -> End {
     End { result: code.to_string().into_bytes(), ..End::default() }
 }
 
-/// How a run ended, for its record.
+/// The end of a run whose command ended so, for its record.
 fn end_of(exit: ExitReason) -> End {
     let result = match exit {
         ExitReason::Code(code) => code.to_string(),

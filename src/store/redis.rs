@@ -67,7 +67,7 @@ impl<'a> RedisStore<'a> {
     /// without the password, which the server may repeat.
     fn busy(mut self: Box<Self>, mut status: Status) -> Attempt<'a> {
         if self.config.verbose {
-            let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience() };
+            let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience };
             // It may have gone since, which changes nothing for who skips.
             status = self.look(budget).ok().filter(|seen| seen.value.is_some()).unwrap_or(status);
         }
@@ -99,14 +99,14 @@ impl<'a> RedisStore<'a> {
 impl<'a> LockStore<'a> for RedisStore<'a> {
     fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
         let look = if self.config.max_age.is_some() { Look::Record } else { Look::Lock };
-        let budget = Budget { begin_by: self.begin_by(), ..self.client.patience() };
+        let budget = Budget { begin_by: self.begin_by(), ..self.client.patience };
         let stale = match lock::acquire(self.client.with(budget), &mut self.lease, look) {
             Ok(Acquired::Ours) => None,
             Ok(Acquired::Stale(value)) => Some(value),
             Ok(Acquired::Held(status)) => return Ok(self.busy(status)),
             Err(unsure) => return Err(self.error("take", &unsure.error, unsure.may_hold)),
         };
-        let (budget, margin) = (self.client.patience(), self.client.server.timeout);
+        let (budget, margin) = (self.client.patience, self.client.server.timeout);
         let confirmed = match self.lease.confirm(self.client.with(budget), stale.as_deref(), margin) {
             Ok(Confirmed::Lost(value)) => return Ok(self.busy(Status::held(value))),
             Ok(confirmed) => confirmed,
@@ -125,13 +125,13 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     }
 
     fn status(&mut self) -> Result<Status, Error> {
-        let mut status = self.look(self.client.patience()).map_err(|error| self.error("look at", &error, false))?;
+        let mut status = self.look(self.client.patience).map_err(|error| self.error("look at", &error, false))?;
         status.redact(&|text| self.client.redacted(text));
         Ok(status)
     }
 
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         let found = lock::list(self.client.with(budget), &self.config.prefix);
         let (mut entries, is_of_one_node) = found.map_err(|error| self.error("list what is beside", &error, false))?;
         for entry in &mut entries {
@@ -144,14 +144,14 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
-        let budget = self.client.patience();
+        let budget = self.client.patience;
         let found = lock::reset(self.client.with(budget), &self.lease.options.name);
         found.map_err(|error| self.error("reset", &error, false))
     }
 
     fn tells_overdue(&mut self) -> bool {
-        let Some(key) = lock::of_overdue(&self.config.prefix, &self.lease.options.name) else { return true };
-        let budget = self.client.patience();
+        let Some(key) = lock::beside(&self.config.prefix, b"late.", &self.lease.options.name) else { return true };
+        let budget = self.client.patience;
         lock::overdue_is_ours(self.client.with(budget), &key).unwrap_or(false)
     }
 }
