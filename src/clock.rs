@@ -18,25 +18,20 @@ compile_error!("every deadline would be wrong: build with --cfg=rustix_use_exper
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
+#[allow(missing_docs)]
 impl Instant {
-    /// It never comes.
     pub const NEVER: Self = Self(u64::MAX);
-
-    /// The first instant of this clock.
     pub const ZERO: Self = Self(0);
 
-    /// The present.
     pub fn now() -> Self {
         // It cannot fail: every Linux that golock runs on has this clock.
         Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| nanoseconds(now.into())))
     }
 
-    /// `span` from now.
     pub fn after(span: Duration) -> Self {
         Self::now() + span
     }
 
-    /// `span` before this instant.
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(nanoseconds(span)))
     }
@@ -51,7 +46,6 @@ impl Instant {
         (self > earlier).then(|| Duration::from_nanos(self.0 - earlier.0))
     }
 
-    /// Whether this instant has passed.
     pub fn has_passed(self) -> bool {
         self <= Self::now()
     }

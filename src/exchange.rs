@@ -13,12 +13,11 @@ pub enum Repeat {
     Never,
 }
 
-/// One attempt at an exchange, for whoever builds its request.
+/// One attempt at an exchange: when it is sent, and whether an earlier one may have been carried out.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct Sending {
-    /// When it is sent.
     pub at: Instant,
-    /// Whether an earlier attempt may have been carried out.
     pub again: bool,
 }
 
@@ -42,8 +41,8 @@ pub struct Unanswered {
     pub may_be_done: bool,
 }
 
-/// Makes the request of one attempt. It is called anew for each, because what depends on time is different then. A request
-/// without commands is not sent.
+/// Makes the request of one attempt, anew for each, because what depends on time is different then. Without commands it is
+/// not sent.
 pub type Build<'a> = &'a dyn Fn(Sending, &mut Request);
 
 /// Something that answers like Redis.

@@ -1,3 +1,5 @@
+use crate::text::{Escaped, Line, percent_decoded};
+use crate::words;
 use std::fmt::Write;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. A run
@@ -88,7 +90,7 @@ impl Record {
         Some(Self(line.to_vec()))
     }
 
-    /// The line.
+    /// All of it.
     pub fn line(&self) -> &[u8] {
         &self.0
     }
@@ -98,6 +100,12 @@ impl Record {
         let mut words = self.0.split(|&byte| byte == b' ');
         let value = |word: &'_ [u8]| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len);
         words.find_map(|word| Some(&word[word.len() - value(word)?..])).unwrap_or_default()
+    }
+
+    /// The value of a field for people: without percent-encoding.
+    pub fn shown(&self, field: &str) -> Line {
+        let text = self.text(field);
+        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
     }
 
     /// The number in a field, if it is not empty.

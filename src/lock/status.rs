@@ -2,7 +2,7 @@ use super::record::{number, word};
 use super::{Error, Record, Token, eval};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
-use crate::text::{Escaped, Line, Span, Utc, percent_decoded};
+use crate::text::{Escaped, Line, Span, Utc};
 use crate::words;
 use std::time::Duration;
 
@@ -37,14 +37,12 @@ pub struct Status {
     pub record: Option<Record>,
 }
 
-/// When a held lock expires.
+/// When a held lock expires; without EVAL golock cannot know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Ttl {
-    /// In so many seconds.
     Seconds(u64),
-    /// Never.
     Never,
-    /// That was not asked, or the server refuses EVAL, without which golock cannot know.
     #[default]
     Unknown,
 }
@@ -132,14 +130,6 @@ impl Status {
             *value = hide(value);
         }
         self.record = self.record.as_ref().map(|record| record.redacted(hide));
-    }
-}
-
-impl Record {
-    /// The value of a field for people: without percent-encoding.
-    pub fn shown(&self, field: &str) -> Line {
-        let text = self.text(field);
-        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
     }
 }
 

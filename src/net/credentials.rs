@@ -55,20 +55,20 @@ impl Credentials {
         self.unproven.as_deref().map(without_newline).or(self.proven())
     }
 
-    /// It has worked.
     pub(super) fn worked(&mut self) {
         if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
             file.keep(content);
         }
     }
 
-    /// The failure that a refused AUTH or SELECT is.
     pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
         let password = self.current().unwrap_or_default();
         let ends = [password.first(), password.last()];
         let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);
-        let hint = "; the password begins or ends with white space or a byte order mark";
-        let hint = if command == "AUTH" && is_odd { hint } else { "" };
+        let hint = match command {
+            "AUTH" if is_odd => "; the password begins or ends with white space or a byte order mark",
+            _ => "",
+        };
         self.refused = Some(password.to_vec());
         Failure::new(kind, words!("{} was refused: {}{}", command, Escaped(words), hint))
     }

@@ -27,12 +27,11 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a server listens.
+/// Where a server listens: at a host (name, or address without brackets) and port, or on a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Endpoint {
-    /// Host name or address (IPv6 without brackets), and port.
     Tcp(String, u16),
-    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -68,14 +67,12 @@ pub struct TlsOptions {
     pub name: Option<String>,
 }
 
-/// Whose certificates are accepted.
+/// Whose certificates are accepted: those of the CAs that Mozilla trusts, of the CAs in a PEM file, or everybody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Trust {
-    /// Those of the CAs that Mozilla trusts.
     BuiltIn,
-    /// Those of the CAs in this PEM file.
     File(PathBuf),
-    /// Everybody's.
     Anyone,
 }
 
@@ -87,19 +84,15 @@ struct Failure {
     why: Line,
 }
 
-/// What follows from a failure.
+/// What follows from a failure: the connection or the way to it was lost; the server has refused, which passes, or because
+/// it may only be read, or because the key lives on another node of the cluster; or trying again would not help.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// The connection, or the way to it, was lost.
     Lost,
-    /// The server has refused, which passes.
     Busy,
-    /// The server has refused, because it may only be read: another one is to be asked.
     ReadOnly,
-    /// Trying again would only give the same answer.
-    Final,
-    /// The key lives on another node of the cluster.
     Moved(Endpoint),
+    Final,
 }
 
 impl Server {
@@ -119,7 +112,6 @@ impl Failure {
         Self::new(Kind::Lost, why)
     }
 
-    /// The connection broke, or its deadline passed.
     fn io(error: &io::Error) -> Box<Self> {
         Self::lost(match error.kind() {
             ErrorKind::TimedOut => "no answer in time".into(),

@@ -38,12 +38,10 @@ impl<'a> Route<'a> {
         self.node.as_ref().unwrap_or(&self.home)
     }
 
-    /// The server that is asked next.
     pub(super) fn server(&self) -> &Endpoint {
         &self.way().endpoint
     }
 
-    /// The server has answered, from `peer`.
     pub(super) fn answered(&mut self, peer: Option<SocketAddr>) {
         let way = self.node.as_mut().unwrap_or(&mut self.home);
         (way.peer, way.failed) = (peer, false);

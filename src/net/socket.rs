@@ -28,7 +28,6 @@ pub(super) struct Socket<'a> {
 }
 
 impl<'a> Socket<'a> {
-    /// Connects to the socket at `path`.
     pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Result<Self, Box<Failure>> {
         let address = SocketAddrUnix::new(path).map_err(io::Error::from);
         let fd = address.and_then(|address| connect(&address.into(), deadline)).map_err(|error| unreachable(&error))?;

@@ -8,18 +8,14 @@ mod parse;
 
 pub use parse::{BULK_LIMIT, Error, LINE_LIMIT, Parsed, parse};
 
-/// One reply of the server.
+/// One reply of the server: `+OK`, `-ERR …` (its refusal in its own words), `:1`, `$3 …`, or `$-1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub enum Reply {
-    /// `+OK`: a status.
     Status(Vec<u8>),
-    /// `-ERR …`: the server's refusal in its own words.
     Error(Vec<u8>),
-    /// `:1`.
     Integer(i64),
-    /// `$3 …`: bytes.
     Bulk(Vec<u8>),
-    /// `$-1`: no value.
     Nil,
 }
 
@@ -30,12 +26,11 @@ impl Reply {
     }
 }
 
-/// Commands that are sent together.
+/// So many commands that are sent together, as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Request {
-    /// Their bytes.
     pub bytes: Vec<u8>,
-    /// How many there are.
     pub commands: usize,
     /// How many at their end only inform: that one of them is refused is an answer as well.
     pub informs: usize,
