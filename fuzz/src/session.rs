@@ -173,7 +173,7 @@ impl Session<'_> {
     }
 
     fn confirm(&mut self) -> Option<Proof> {
-        let (budget, margin) = (self.client.patience, self.client.timeout());
+        let (budget, margin) = (self.client.patience, self.client.server.timeout);
         self.lease.eval_refused = false;
         let confirmed = self.lease.confirm(self.client.with(budget), self.stale.as_deref(), margin);
         let confirmed = self.known(confirmed)?;

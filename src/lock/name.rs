@@ -1,4 +1,5 @@
 use md5::{Digest, Md5};
+use std::fmt::Write;
 
 /// How the command line becomes the default key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,12 @@ fn hashed(key: &[u8]) -> &[u8] {
 
 /// The MD5 of `text` in lower-case hex. It tells names apart; it protects nothing.
 pub fn digest(text: &[u8]) -> String {
-    let digits = Md5::digest(text).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    let mut hex = String::new();
+    for byte in Md5::digest(text) {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 #[cfg(test)]

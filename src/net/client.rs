@@ -1,4 +1,4 @@
-use super::connection::{Connection, UNASKED};
+use super::connection::{Connection, Stream, UNASKED};
 use super::credentials::Credentials;
 use super::refusal::classify;
 use super::route::Route;
@@ -69,8 +69,8 @@ impl<'a> Client<'a> {
 
     /// Closes the connection; the next exchange opens a new one.
     pub fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.close();
+        if let Some(mut connection) = self.connection.take() {
+            connection.stream.close();
         }
     }
 
@@ -95,14 +95,12 @@ impl<'a> Client<'a> {
         let socket = self.route.connect(deadline)?;
         let peer = socket.peer.map_or(Line::default(), |peer| words!(" ({})", peer));
         let server = self.route.server();
-        let (connection, note) = match (&mut self.credentials.tls, server) {
-            (Some(tls), Endpoint::Tcp(host, _)) => {
-                (Connection::new(tls.wrap(host, socket, self.log)?, false), tls.note())
-            }
-            _ => (Connection::new(Box::new(socket), matches!(server, Endpoint::Tcp(..))), ""),
+        let (stream, may_be_tls, note): (Box<dyn Stream<'a> + 'a>, _, _) = match (&mut self.credentials.tls, server) {
+            (Some(tls), Endpoint::Tcp(host, _)) => (tls.wrap(host, socket, self.log)?, false, tls.note()),
+            _ => (Box::new(socket), matches!(server, Endpoint::Tcp(..)), ""),
         };
         self.log.debug(text!("connected to {}{}{}", *server, peer, note));
-        self.log_in(connection, deadline)
+        self.log_in(Connection { stream, may_be_tls }, deadline)
     }
 
     /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT
@@ -181,7 +179,7 @@ impl<'a> Client<'a> {
         if request.commands > 0 {
             (connection, replies) =
                 self.converse(connection, &request, self.deadline(), self.budget.wake != WakeOn::Termination)?;
-            self.route.answered(connection.peer());
+            self.route.answered(connection.stream.socket().peer);
         }
         self.connection = Some(connection);
         Ok((replies, at))

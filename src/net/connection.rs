@@ -4,7 +4,6 @@ use crate::interrupt::Deadline;
 use crate::resp::{Reply, Request, parse};
 use crate::words;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
 
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
@@ -29,24 +28,12 @@ impl<'a> Stream<'a> for Socket<'a> {
 
 /// A connection on which nothing has failed so far.
 pub(super) struct Connection<'a> {
-    stream: Box<dyn Stream<'a> + 'a>,
+    pub(super) stream: Box<dyn Stream<'a> + 'a>,
     /// Whether nothing has come yet, so that it may be a port with TLS that we speak to without.
-    may_be_tls: bool,
+    pub(super) may_be_tls: bool,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: Box<dyn Stream<'a> + 'a>, may_be_tls: bool) -> Self {
-        Self { stream, may_be_tls }
-    }
-
-    pub(super) fn peer(&mut self) -> Option<SocketAddr> {
-        self.stream.socket().peer
-    }
-
-    pub(super) fn close(mut self) {
-        self.stream.close();
-    }
-
     /// Sends `request` and reads its replies. Gives itself back with all of them: whoever has a connection has one whose
     /// next reply answers the next command. Without it the replies are refusals, after which the server hung up.
     pub(super) fn exchange(

@@ -10,7 +10,7 @@ use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status,
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::{text, words};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -164,16 +164,16 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
 
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         lockfile::sweep(&self.folder, usize::MAX);
-        let files = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed("list what is beside")(error)),
-            found => found.into_iter().flatten().flatten(),
-        };
         let mut entries = Vec::new();
-        for file in files.take(LIST_LIMIT) {
+        let files = match lockfile::files(&self.folder, LIST_LIMIT) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((entries, None)),
+            found => found.map_err(self.failed("list what is beside"))?,
+        };
+        for path in files {
             // What is not a lock's file is not a job either.
-            if let Some(name) = percent_decoded(file.file_name().as_bytes())
+            if let Some(name) = percent_decoded(path.file_name().unwrap_or_default().as_bytes())
                 && name.starts_with(self.prefix)
-                && let Ok(status) = self.status_of(&file.path())
+                && let Ok(status) = self.status_of(&path)
                 && status.record.is_some()
             {
                 entries.push(Entry { name, status });

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most that the file of a lock holds.
 const LIMIT: usize = 4096;
@@ -113,11 +113,16 @@ pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// What is in `folder`, at most so much of it.
+pub(super) fn files(folder: &Path, most: usize) -> io::Result<impl Iterator<Item = PathBuf>> {
+    Ok(fs::read_dir(folder)?.take(most).flatten().map(|entry| entry.path()))
+}
+
 /// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
 /// it still stands there when he has locked it.
 pub(super) fn sweep(folder: &Path, most: usize) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(most) {
-        let path = entry.path();
+    let Ok(files) = files(folder, most) else { return };
+    for path in files {
         if let Ok(file) = open(&path, false)
             && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
             && read(&file).is_ok_and(|content| !content.is_needed())
