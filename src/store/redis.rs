@@ -15,16 +15,11 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How long who skips looks at the lock that is held, for VERBOSE.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A lock in Redis.
+/// A lock in Redis, which we hold or not.
 pub struct RedisStore<'a> {
     client: Client<'a>,
     config: &'a Config,
     lease: Lease,
-}
-
-/// The same, when we hold it.
-struct RedisLock<'a> {
-    store: RedisStore<'a>,
     /// Why the last renewal failed, if it did.
     failure: Option<Line>,
     /// Whether another holds it.
@@ -34,7 +29,7 @@ struct RedisLock<'a> {
 impl<'a> RedisStore<'a> {
     /// The lock that `config` and `options` name. Nothing is sent yet.
     pub fn new(client: Client<'a>, config: &'a Config, options: LockOptions) -> Self {
-        Self { client, config, lease: Lease::new(options, Token::random()) }
+        Self { client, config, lease: Lease::new(options, Token::random()), failure: None, is_taken: false }
     }
 
     /// The error that we could not `verb` the lock; or the signal that broke it off. If only the answers were lost, the lock
@@ -43,12 +38,11 @@ impl<'a> RedisStore<'a> {
         let signal = self.client.interrupts.termination().filter(|_| error.is_interrupted());
         let code = signal.map_or(201, |signal| u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX));
         let left = if may_hold { self.give_back(&not_begun(code)).err() } else { None };
-        let name = Escaped(&self.lease.options.name);
-        match (signal, left) {
-            (Some(signal), left) => Error::Interrupted(signal, left),
-            (_, None) => words!("cannot {} the lock {}: {}", verb, name, error.words()).into(),
-            (_, Some(left)) => words!("cannot {} the lock {}: {}; {}", verb, name, error.words(), left).into(),
+        if let Some(signal) = signal {
+            return Error::Interrupted(signal, left);
         }
+        let left = left.map_or(Line::default(), |left| words!("; {}", left));
+        words!("cannot {} the lock {}: {}{}", verb, Escaped(&self.lease.options.name), error.words(), left).into()
     }
 
     /// When the last attempt to acquire may begin. Without a record only the grace of another run keeps a late one from
@@ -90,6 +84,16 @@ impl<'a> RedisStore<'a> {
         }
     }
 
+    /// Why it was lost.
+    fn loss(&self) -> Line {
+        match &self.failure {
+            _ if self.is_taken => "another holds it".into(),
+            _ if self.lease.is_final || self.lease.hold_end.has_passed() => "RELEASE is over".into(),
+            Some(failure) => failure.clone(),
+            None => "golock stood still for too long".into(),
+        }
+    }
+
     fn not_released(&self, why: &Line) -> Line {
         let (name, ttl) = (Escaped(&self.lease.options.name), self.lease.options.ttl().as_secs());
         words!("cannot release {}: {}; it may stay locked for up to {} s", name, *why, ttl)
@@ -121,7 +125,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
             let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
             self.client.log.debug(text!("{}: {}", what, Escaped(&self.client.redacted(&words))));
         }
-        Ok(Attempt::Acquired(Box::new(RedisLock { store: *self, failure: None, is_taken: false })))
+        Ok(Attempt::Acquired(self))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
@@ -156,84 +160,68 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     }
 }
 
-impl RedisLock<'_> {
-    /// Why it was lost.
-    fn loss(&self) -> Line {
-        let lease = &self.store.lease;
-        match &self.failure {
-            _ if self.is_taken => "another holds it".into(),
-            _ if lease.is_final || lease.hold_end.has_passed() => "RELEASE is over".into(),
-            Some(failure) => failure.clone(),
-            None => "golock stood still for too long".into(),
-        }
-    }
-}
-
-impl Held for RedisLock<'_> {
+impl Held for RedisStore<'_> {
     fn lasts(&self) -> bool {
-        self.store.lease.lasts(Instant::now())
+        self.lease.lasts(Instant::now())
     }
 
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
-        let Lease { token, fence, options, .. } = &self.store.lease;
+        let Lease { token, fence, options, .. } = &self.lease;
         (token.as_bytes(), *fence, if options.lease.is_some() { Binding::DieWithParent } else { Binding::None })
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
         let loss = (exit == ExitReason::Stopped(StopReason::LockLost)).then(|| self.loss());
-        let store = &mut self.store;
         // What arrived before was meant for the job.
-        store.client.interrupts.forget_all();
-        let mut budget = store.client.insistence(Instant::NEVER);
+        self.client.interrupts.forget_all();
+        let mut budget = self.client.insistence(Instant::NEVER);
         if loss.is_some() {
             // It may be ours all the same, and the record is to say how the run ended.
-            budget = Budget { attempts: 0, ..store.client.insistence(Instant::after(GIVE_BACK)) };
+            budget = Budget { attempts: 0, ..self.client.insistence(Instant::after(GIVE_BACK)) };
         }
-        let margin = store.client.server.timeout;
-        let released = lock::release(store.client.with(budget), &store.lease, margin, &end_of(exit));
-        store.client.close();
+        let margin = self.client.server.timeout;
+        let released = lock::release(self.client.with(budget), &self.lease, margin, &end_of(exit));
+        self.client.close();
         let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
         let record = Record::parse(&text);
         if record.is_none() && !text.is_empty() {
-            store
-                .client
+            self.client
                 .log
-                .debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
+                .debug(text!("the end of this run is not recorded: {}", Escaped(&self.client.redacted(&text))));
         }
-        let name = &store.lease.options.name;
+        let name = &self.lease.options.name;
         let told = match (loss, released) {
             (Some(loss), _) => Err(words!("the lock {} was lost: {}", Escaped(name), loss)),
             (None, Ok(release)) => told(name, release.lock),
-            (None, Err(error)) => Err(store.not_released(&error.words())),
+            (None, Err(error)) => Err(self.not_released(&error.words())),
         };
         Ending { told, record }
     }
 
     fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {
-        self.store.give_back(&not_begun(code))
+        self.give_back(&not_begun(code))
     }
 }
 
 /// A lock in Redis is kept by renewing its lease.
-impl Renewal for RedisLock<'_> {
+impl Renewal for RedisStore<'_> {
     fn schedule(&self) -> Schedule {
-        let lease = &self.store.lease;
+        let lease = &self.lease;
         let renews = lease.options.lease.is_some() && !lease.is_final;
         let renew_at = if renews { lease.renew_at } else { Instant::NEVER };
         Schedule { renew_at, stop_at: lease.stop_at(), kill_at: lease.kill_at(), hold_end: lease.hold_end }
     }
 
     fn renew(&mut self, until: Instant) -> Renewed {
-        let store = &mut self.store;
-        let until = until.min(Instant::after(store.lease.attempt()));
-        let budget = Budget { wake: WakeOn::JobExit, attempts: 0, ..store.client.insistence(until) };
-        let renewed = store.lease.renew(store.client.with(budget));
-        store.client.close();
+        let until = until.min(Instant::after(self.lease.attempt()));
+        let budget = Budget { wake: WakeOn::JobExit, attempts: 0, ..self.client.insistence(until) };
+        let renewed = self.lease.renew(self.client.with(budget));
+        self.client.close();
         match renewed {
             Ok(ours) => (self.failure, self.is_taken) = (None, !ours),
-            Err(error) if error.is_interrupted() => store.lease.renew_now(),
+            Err(error) if error.is_interrupted() => self.lease.renew_now(),
             Err(error) => {
-                store.client.log.debug(text!("the lease was not renewed: {}", error.words()));
+                self.client.log.debug(text!("the lease was not renewed: {}", error.words()));
                 self.failure = Some(error.words());
             }
         }
