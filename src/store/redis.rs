@@ -185,9 +185,8 @@ impl Held for RedisStore<'_> {
         let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
         let record = Record::parse(&text);
         if record.is_none() && !text.is_empty() {
-            self.client
-                .log
-                .debug(text!("the end of this run is not recorded: {}", Escaped(&self.client.redacted(&text))));
+            let words = self.client.redacted(&text);
+            self.client.log.debug(text!("the end of this run is not recorded: {}", Escaped(&words)));
         }
         let name = &self.lease.options.name;
         let told = match (loss, released) {

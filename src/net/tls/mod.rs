@@ -64,7 +64,6 @@ impl Tls {
         Ok(Self { options: options.clone(), files, config: Arc::new(config), identity })
     }
 
-    /// What is told of a connection.
     pub(super) fn note(&self) -> &'static str {
         if self.options.trust == Trust::Anyone { " by TLS, whatever its certificate" } else { " by TLS" }
     }
@@ -91,11 +90,11 @@ impl Tls {
         self.refresh(log);
         self.identity.is_missed.store(false, Relaxed);
         let name = self.options.name.as_deref().unwrap_or(host);
-        let nameless =
-            |_| Failure::new(Kind::Final, words!("no certificate can hold the name {}", Escaped(name.as_bytes())));
-        let server = ServerName::try_from(name.to_owned()).map_err(nameless)?;
-        let tls = ClientConnection::new(Arc::clone(&self.config), server);
-        let tls = tls.map_err(io::Error::other)?;
+        let Ok(server) = ServerName::try_from(name.to_owned()) else {
+            let why = words!("no certificate can hold the name {}", Escaped(name.as_bytes()));
+            return Err(Failure::new(Kind::Final, why));
+        };
+        let tls = ClientConnection::new(Arc::clone(&self.config), server).map_err(io::Error::other)?;
         let mut session = Session { tls, socket };
         while session.tls.is_handshaking() {
             session.advance().map_err(|error| {
