@@ -5,15 +5,21 @@ use crate::text::{Cause, Escaped, Line};
 use crate::words;
 use rustix::process::geteuid;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The path of `folder` from the root on. A slash or a dot at its end would hide that it is a symbolic link.
 pub(super) fn plain(folder: &Path) -> io::Result<PathBuf> {
-    let start = if folder.is_absolute() { PathBuf::new() } else { env::current_dir()? };
-    Ok(start.join(folder).components().collect())
+    let absolute = if folder.is_absolute() { folder.to_owned() } else { env::current_dir()?.join(folder) };
+    let mut text = absolute.as_os_str().as_bytes();
+    while let Some(rest) = text.strip_suffix(b"/").or_else(|| text.strip_suffix(b"/.")) {
+        text = rest;
+    }
+    Ok(Path::new(if text.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(text) }).into())
 }
 
 /// Makes `folder` for us alone, if it is not there.

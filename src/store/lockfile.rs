@@ -113,9 +113,13 @@ pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// What is in `folder`, at most so much of it.
-pub(super) fn files(folder: &Path, most: usize) -> io::Result<impl Iterator<Item = PathBuf>> {
-    Ok(fs::read_dir(folder)?.take(most).flatten().map(|entry| entry.path()))
+/// What is in `folder`, but not more than `most` of it.
+pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)?.take(most) {
+        files.push(entry?.path());
+    }
+    Ok(files)
 }
 
 /// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
