@@ -35,6 +35,8 @@ pub struct Status {
     pub now: Option<u64>,
     /// The record of its runs, if there is one.
     pub record: Option<Record>,
+    /// Whether surely no run holds it, though it may be in its grace: the kernel knows that of a local lock.
+    pub is_idle: bool,
 }
 
 /// When a held lock expires; without EVAL golock cannot know.
@@ -72,10 +74,17 @@ impl Status {
         match &self.record {
             _ if is_second(value) => Holder::Predecessor,
             _ if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => Holder::Unknown,
+            _ if self.is_idle => Holder::Grace,
             None => Holder::Golock,
             Some(record) if record.number("end").is_none() => Holder::Running,
             Some(_) => Holder::Grace,
         }
+    }
+
+    /// Whether the last run is over, and its end was not recorded.
+    pub fn has_died(&self) -> bool {
+        let is_over = self.is_idle || self.value.is_none();
+        is_over && self.record.as_ref().is_some_and(|record| record.number("end").is_none())
     }
 
     /// How long nothing has succeeded, if that is longer than `most` at the milliseconds `now`.
@@ -91,10 +100,15 @@ impl Status {
                 let (host, pid) = (record.shown("host"), record.shown("pid"));
                 words!("held by {}, process {}, since {}", host, pid, Utc(record.number("start").unwrap_or(0)))
             }
-            (Holder::Grace, Some(record)) => {
-                let ended = Utc(record.number("end").unwrap_or(0));
-                words!("held for the grace of the run on {} that ended {}", record.shown("host"), ended)
-            }
+            (Holder::Grace, Some(record)) => match record.number("end") {
+                Some(end) => {
+                    words!("held for the grace of the run on {} that ended {}", record.shown("host"), Utc(end))
+                }
+                None => {
+                    words!("held for the grace of the run on {}, of which no end was recorded", record.shown("host"))
+                }
+            },
+            (Holder::Grace, None) => "held for the grace of a run that has ended".into(),
             (Holder::Unknown, _) => {
                 let value = self.value.as_deref().unwrap_or_default();
                 words!("the key is not a lock, its value is {}; golock --reset deletes it", Escaped(value))
@@ -176,7 +190,7 @@ fn read(mut text: &[u8]) -> Option<Status> {
         b"-1" => (Some(value.to_vec()), Ttl::Never),
         seconds => (Some(value.to_vec()), Ttl::Seconds(number(seconds)?)),
     };
-    Some(Status { value, ttl, now: Some(now).filter(|now| *now > 0), record: Record::parse(record) })
+    Some(Status { value, ttl, now: Some(now).filter(|now| *now > 0), record: Record::parse(record), is_idle: false })
 }
 
 /// Whether we are the one host that tells, for an hour, that a lock is overdue: who gets to set `key`.
@@ -208,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_seen_with_eval_and_without() {
-        let held = |ttl, now| Status { value: Some(b"1700000000".to_vec()), ttl, now, record: None };
+        let held = |ttl, now| Status { value: Some(b"1700000000".to_vec()), ttl, now, record: None, is_idle: false };
         assert_eq!(seen(&[bulk("-2 5 0 ")]), Ok(Status { now: Some(5), ..Status::default() }));
         assert_eq!(seen(&[bulk("40 0 10 1700000000")]), Ok(held(Ttl::Seconds(40), None)));
         assert_eq!(seen(&[bulk("-1 7 10 1700000000")]), Ok(held(Ttl::Never, Some(7))));
@@ -269,7 +283,8 @@ mod tests {
     #[test]
     fn who_holds_it_is_told_in_words() {
         let token = Token::from_number(1).as_bytes().to_vec();
-        let status = |record, ttl| Status { value: Some(token.clone()), ttl, now: Some(12_520_000), record };
+        let status =
+            |record, ttl| Status { value: Some(token.clone()), ttl, now: Some(12_520_000), record, is_idle: false };
         let running = record("web 3", None);
         assert_eq!(
             status(Some(running), Ttl::Seconds(74_820)).told().to_string(),

@@ -151,7 +151,8 @@ impl<'a> Client<'a> {
                 *words = self.redacted(words);
             }
         }
-        let judged = &replies[..replies.len().min(request.commands - request.informs)];
+        let informs = if connection.is_some() { request.informs } else { 0 };
+        let judged = &replies[..replies.len() - informs];
         let kind = |words: &[u8]| classify(words, insists, self.route.server());
         let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
         let (kind, words) = match (obstacle, connection) {
@@ -159,8 +160,8 @@ impl<'a> Client<'a> {
             (None, Some(connection)) => return Ok((connection, replies)),
             (None, None) => (Kind::Final, replies.last().and_then(Reply::error).unwrap_or_default()),
         };
-        // What was answered otherwise was carried out.
-        let may_be_done = judged.iter().any(|reply| reply.error().is_none());
+        // Only the first command of a request changes something.
+        let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none());
         Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(words)) }))
     }
 

@@ -28,7 +28,7 @@ pub fn status(name: &[u8], status: &Status) -> String {
                 ("start", Some(0)) => {}
                 ("start" | "end" | "ok", Some(time)) => field(name, &Utc(time).to_string()),
                 ("took", _) => took(status).iter().for_each(|took| field(name, &seconds(*took))),
-                ("result", _) if has_died(status) => field(name, "unrecorded"),
+                ("result", _) if status.has_died() => field(name, "unrecorded"),
                 _ if text.is_empty() => {}
                 _ => field(name, &Escaped(text).to_string()),
             }
@@ -46,15 +46,10 @@ fn state(holder: Holder) -> &'static str {
     }
 }
 
-/// Whether the last run is over, and its end was not recorded.
-fn has_died(status: &Status) -> bool {
-    status.value.is_none() && status.record.as_ref().is_some_and(|record| record.number("end").is_none())
-}
-
 /// How long the last run took, or has taken so far; `None` for one whose end nobody knows.
 fn took(status: &Status) -> Option<Duration> {
     let record = status.record.as_ref()?;
-    let end = record.number("end").or(status.now.filter(|_| status.value.is_some()))?;
+    let end = record.number("end").or(status.now.filter(|_| !status.has_died()))?;
     Some(Duration::from_millis(end.saturating_sub(record.began()?)))
 }
 
@@ -81,7 +76,7 @@ pub(super) fn result(result: &[u8]) -> Line {
 fn is_in_trouble(status: &Status, max_age: Option<Duration>) -> bool {
     let has_failed = status.record.as_ref().is_none_or(|record| record.number("failed") != Some(0));
     let is_overdue = max_age.zip(status.now).is_some_and(|(most, now)| status.overdue(most, now).is_some());
-    has_failed || is_overdue || has_died(status)
+    has_failed || is_overdue || status.has_died()
 }
 
 /// A table of jobs, those in trouble first, with a `!` in front.

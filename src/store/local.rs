@@ -127,7 +127,13 @@ fn status(content: Content, is_held: bool) -> Status {
     // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
     let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
-    Status { value: is_taken.then_some(token), ttl, now: Some(unix_milliseconds()), record: content.record }
+    Status {
+        value: is_taken.then_some(token),
+        ttl,
+        now: Some(unix_milliseconds()),
+        record: content.record,
+        is_idle: !is_held,
+    }
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
