@@ -33,7 +33,7 @@ const SWEPT: usize = 200;
 /// How long nobody else tells that a lock is overdue.
 const TOLD: Duration = Duration::from_hours(1);
 
-/// A lock in a file.
+/// A lock in a file, which we hold or not.
 pub struct LocalStore<'a> {
     options: LockOptions,
     prefix: &'a [u8],
@@ -41,16 +41,10 @@ pub struct LocalStore<'a> {
     path: PathBuf,
     interrupts: &'a Interrupts,
     log: &'a dyn Log,
-}
-
-/// The same, when we have locked it.
-struct LocalLock<'a> {
-    store: LocalStore<'a>,
-    file: File,
+    /// The file, as long as we have it locked.
+    file: Option<File>,
     content: Content,
     hold_end: Instant,
-    /// Whether RELEASE has come, and the lock was let go.
-    is_unlocked: bool,
 }
 
 impl<'a> LocalStore<'a> {
@@ -65,7 +59,8 @@ impl<'a> LocalStore<'a> {
         let folder = folder::plain(folder).map_err(|error| folder::failed("look at", folder, &error))?;
         folder::secure(&folder)?;
         let path = folder.join(file_name(&options.name));
-        Ok(Self { options, prefix, folder, path, interrupts, log })
+        let (file, content, hold_end) = (None, Content::default(), Instant::ZERO);
+        Ok(Self { options, prefix, folder, path, interrupts, log, file, content, hold_end })
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
@@ -127,17 +122,12 @@ fn status(content: Content, is_held: bool) -> Status {
     // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
     let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
-    Status {
-        value: is_taken.then_some(token),
-        ttl,
-        now: Some(unix_milliseconds()),
-        record: content.record,
-        is_idle: !is_held,
-    }
+    let (value, now) = (is_taken.then_some(token), Some(unix_milliseconds()));
+    Status { value, ttl, now, record: content.record, is_idle: !is_held }
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
-    fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error> {
+    fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
         folder::make(&self.folder)?;
         let (file, is_ours) = self.lock()?;
         let content = match lockfile::read(&file) {
@@ -161,7 +151,8 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let content = Content { grace: (now + grace, grace), token, kept_until, record };
         self.log.debug(text!("got the lock, for {} at most", Span(*release)));
         lockfile::write(&file, &content).map_err(self.failed("write"))?;
-        Ok(Attempt::Acquired(Box::new(LocalLock { store: *self, file, content, hold_end, is_unlocked: false })))
+        (self.file, self.content, self.hold_end) = (Some(file), content, hold_end);
+        Ok(Attempt::Acquired(self))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
@@ -209,56 +200,59 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     }
 }
 
-impl LocalLock<'_> {
-    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock, although the job,
-    /// or what it left behind, still has the descriptor. False if it was not ours any more.
+impl LocalStore<'_> {
+    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. False if it was not
+    /// ours any more.
     fn end(&mut self, end: &End) -> bool {
         let now = unix_milliseconds();
-        let is_ours = !self.is_unlocked && is_at(&self.file, &self.store.path);
-        if let Some((record, recording)) = self.content.record.as_mut().zip(self.store.options.record.as_ref()) {
+        if let Some((record, recording)) = self.content.record.as_mut().zip(self.options.record.as_ref()) {
             *record = record.ended(end, now);
             self.content.kept_until = now + milliseconds(recording.keep);
         }
-        let done = match self.content.is_needed() {
-            _ if !is_ours => Ok(()),
-            true => lockfile::write(&self.file, &self.content),
+        let done = match &self.file {
+            Some(file) if !is_at(file, &self.path) => Ok(false),
+            Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
             // Where another is about to delete something, the next sweep finds it.
-            false => lockfile::remove(Some(&self.file), &self.store.path).map(|_| ()),
+            Some(file) => lockfile::remove(Some(file), &self.path).map(|_| true),
+            None => Ok(false),
         };
         self.unlock();
-        if let Err(error) = done {
-            self.store.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
-        }
-        is_ours
+        done.unwrap_or_else(|error| {
+            self.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
+            true
+        })
     }
 
+    /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.
     fn unlock(&mut self) {
-        let _ = flock(&self.file, FlockOperation::Unlock);
-        self.is_unlocked = true;
+        if let Some(file) = self.file.take() {
+            let _ = flock(&file, FlockOperation::Unlock);
+        }
     }
 }
 
-impl Held for LocalLock<'_> {
+impl Held for LocalStore<'_> {
     fn lasts(&self) -> bool {
         !self.hold_end.has_passed()
     }
 
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
         let fence = self.content.record.as_ref().and_then(|record| record.number("fence"));
-        (&self.content.token, fence, Binding::InheritFd(self.file.as_fd()))
+        let binding = self.file.as_ref().map_or(Binding::None, |file| Binding::InheritFd(file.as_fd()));
+        (&self.content.token, fence, binding)
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
         let was_ours = self.end(&end_of(exit));
         if random().is_multiple_of(SWEEPS) {
-            lockfile::sweep(&self.store.folder, SWEPT);
+            lockfile::sweep(&self.folder, SWEPT);
         }
         let released = match self.content.grace_left() {
             _ if !was_ours => Released::Lost,
             Some(left) => Released::InGrace(Duration::from_millis(left)),
             None => Released::Free,
         };
-        Ending { told: told(&self.store.options.name, released), record: self.content.record.filter(|_| was_ours) }
+        Ending { told: told(&self.options.name, released), record: self.content.record.filter(|_| was_ours) }
     }
 
     fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {
@@ -269,9 +263,9 @@ impl Held for LocalLock<'_> {
 }
 
 /// A local lock lasts as long as its job, so it has to be let go at RELEASE.
-impl Renewal for LocalLock<'_> {
+impl Renewal for LocalStore<'_> {
     fn schedule(&self) -> Schedule {
-        let renew_at = if self.is_unlocked { Instant::NEVER } else { self.hold_end };
+        let renew_at = if self.file.is_some() { self.hold_end } else { Instant::NEVER };
         Schedule { renew_at, stop_at: Instant::NEVER, kill_at: Instant::NEVER, hold_end: self.hold_end }
     }
 
