@@ -52,7 +52,7 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
         };
         let page = Page::read(&text).ok_or(Error::Failed(UNEXPECTED))?;
         is_of_one_node |= page.is_of_one_node;
-        read_records(redis, &start, &page, &mut entries)?;
+        entries.append(&mut read_records(redis, &start, &page)?);
         cursor = page.next.to_vec();
         if cursor == b"0" || entries.len() >= LIMIT {
             break;
@@ -102,12 +102,7 @@ impl<'p> Page<'p> {
 }
 
 /// Reads the records of a page, whose keys begin with `start`, and their locks, in one write.
-fn read_records(
-    redis: &mut dyn Exchange,
-    start: &[u8],
-    page: &Page<'_>,
-    entries: &mut Vec<Entry>,
-) -> Result<(), Error> {
+fn read_records(redis: &mut dyn Exchange, start: &[u8], page: &Page<'_>) -> Result<Vec<Entry>, Error> {
     let mut jobs = Vec::new();
     for key in &page.keys {
         if let Some(name) = key.strip_prefix(start) {
@@ -116,7 +111,7 @@ fn read_records(
         }
     }
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         for (key, name) in &jobs {
@@ -125,6 +120,7 @@ fn read_records(
         }
         request.informs = request.commands;
     })?;
+    let mut entries = Vec::new();
     for ((_, name), replies) in jobs.iter().zip(answer.replies.chunks(2)) {
         if let [Reply::Bulk(record), lock] = replies {
             let value = if let Reply::Bulk(value) = lock { Some(value.clone()) } else { None };
@@ -132,5 +128,5 @@ fn read_records(
             entries.push(Entry { name: name.to_vec(), status });
         }
     }
-    Ok(())
+    Ok(entries)
 }

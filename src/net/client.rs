@@ -1,8 +1,8 @@
-use super::connection::{Connection, Stream, UNASKED};
+use super::connection::{AnyStream, Connection, UNASKED};
 use super::credentials::Credentials;
 use super::refusal::classify;
 use super::route::Route;
-use super::{Endpoint, Failure, Kind, Server};
+use super::{Endpoint, Failure, Kind, Outcome, Server};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
 use crate::interrupt::{Deadline, Interrupts, WaitError, WakeOn};
@@ -90,12 +90,12 @@ impl<'a> Client<'a> {
     }
 
     /// Name lookup, connect, TLS, AUTH and SELECT: under one deadline.
-    fn connect(&mut self) -> Result<Connection<'a>, Box<Failure>> {
+    fn connect(&mut self) -> Outcome<Connection<'a>> {
         let deadline = self.deadline();
         let socket = self.route.connect(deadline)?;
         let peer = socket.peer.map_or(Line::default(), |peer| words!(" ({})", peer));
         let server = self.route.server();
-        let (stream, may_be_tls, note): (Box<dyn Stream<'a> + 'a>, _, _) = match (&mut self.credentials.tls, server) {
+        let (stream, may_be_tls, note): (AnyStream<'a>, _, _) = match (&mut self.credentials.tls, server) {
             (Some(tls), Endpoint::Tcp(host, _)) => (tls.wrap(host, socket, self.log)?, false, tls.note()),
             _ => (Box::new(socket), matches!(server, Endpoint::Tcp(..)), ""),
         };
@@ -105,7 +105,7 @@ impl<'a> Client<'a> {
 
     /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT
     /// the lock would be left in database 0.
-    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Result<Connection<'a>, Box<Failure>> {
+    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Outcome<Connection<'a>> {
         let mut request = Request::default();
         match (self.credentials.password(), &self.server.user) {
             (Some(password), Some(user)) => request.push(&[b"AUTH", user, &password]),
@@ -144,7 +144,7 @@ impl<'a> Client<'a> {
         request: &Request,
         deadline: Deadline<'a>,
         insists: bool,
-    ) -> Result<(Connection<'a>, Vec<Reply>), Box<Failure>> {
+    ) -> Outcome<(Connection<'a>, Vec<Reply>)> {
         let (connection, mut replies) = connection.exchange(request, deadline)?;
         for reply in &mut replies {
             if let Reply::Error(words) = reply {
@@ -166,7 +166,7 @@ impl<'a> Client<'a> {
     }
 
     /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
-    fn attempt(&mut self, build: Build<'_>, again: bool) -> Result<(Vec<Reply>, Instant), Box<Failure>> {
+    fn attempt(&mut self, build: Build<'_>, again: bool) -> Outcome<(Vec<Reply>, Instant)> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().map_err(|mut failure| {

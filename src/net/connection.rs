@@ -1,5 +1,5 @@
-use super::Failure;
 use super::socket::Socket;
+use super::{Failure, Outcome};
 use crate::interrupt::Deadline;
 use crate::resp::{Reply, Request, parse};
 use crate::words;
@@ -20,6 +20,8 @@ pub(super) trait Stream<'a>: Read + Write {
     fn close(&mut self) {}
 }
 
+pub(super) type AnyStream<'a> = Box<dyn Stream<'a> + 'a>;
+
 impl<'a> Stream<'a> for Socket<'a> {
     fn socket(&mut self) -> &mut Self {
         self
@@ -28,7 +30,7 @@ impl<'a> Stream<'a> for Socket<'a> {
 
 /// A connection on which nothing has failed so far.
 pub(super) struct Connection<'a> {
-    pub(super) stream: Box<dyn Stream<'a> + 'a>,
+    pub(super) stream: AnyStream<'a>,
     /// Whether nothing has come yet, so that it may be a port with TLS that we speak to without.
     pub(super) may_be_tls: bool,
 }
@@ -36,11 +38,7 @@ pub(super) struct Connection<'a> {
 impl<'a> Connection<'a> {
     /// Sends `request` and reads its replies. Gives itself back with all of them: whoever has a connection has one whose
     /// next reply answers the next command. Without it the replies are refusals, after which the server hung up.
-    pub(super) fn exchange(
-        mut self,
-        request: &Request,
-        deadline: Deadline<'a>,
-    ) -> Result<(Option<Self>, Vec<Reply>), Box<Failure>> {
+    pub(super) fn exchange(mut self, request: &Request, deadline: Deadline<'a>) -> Outcome<(Option<Self>, Vec<Reply>)> {
         self.stream.socket().deadline = deadline;
         let mut replies = Vec::with_capacity(request.commands);
         let sent = self.stream.write_all(&request.bytes).map_err(Box::<Failure>::from);
@@ -55,7 +53,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Box<Failure>> {
+    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Outcome<()> {
         let mut buffer = Vec::new();
         while replies.len() < count {
             if let Some((reply, used)) = parse(&buffer).map_err(Failure::lost)? {

@@ -84,6 +84,8 @@ struct Failure {
     why: Line,
 }
 
+type Outcome<T> = Result<T, Box<Failure>>;
+
 /// What follows from a failure: the connection or the way to it was lost; the server has refused, which passes, or because
 /// it may only be read, or because the key lives on another node of the cluster; or trying again would not help.
 #[derive(Debug, PartialEq, Eq)]

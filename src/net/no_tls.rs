@@ -1,8 +1,8 @@
 //! In the place of TLS in a golock that was built without it.
 
-use super::connection::Stream;
+use super::connection::AnyStream;
 use super::socket::Socket;
-use super::{Failure, TlsOptions};
+use super::{Failure, Outcome, TlsOptions};
 use crate::text::{Line, Log};
 use std::io;
 
@@ -17,12 +17,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn wrap<'a>(
-        &mut self,
-        _: &str,
-        _: Socket<'a>,
-        _: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Box<Failure>> {
+    pub(super) fn wrap<'a>(&mut self, _: &str, _: Socket<'a>, _: &dyn Log) -> Outcome<AnyStream<'a>> {
         match *self {}
     }
 }

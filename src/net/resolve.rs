@@ -27,17 +27,12 @@ pub(super) fn known(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 }
 
 /// getaddrinfo(3) has no time limit, so golock starts itself to call it, and kills what takes too long.
-pub(super) fn look_up(
-    host: &str,
-    port: u16,
-    variables: &Variables,
-    deadline: Deadline<'_>,
-) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn look_up(host: &str, port: u16, env: &Variables, deadline: Deadline<'_>) -> io::Result<Vec<SocketAddr>> {
     let (answer, asked) = UnixStream::pair()?;
     let spawn = Spawn {
         program: Path::new(SELF),
         words: &CStrings::words([SELF, MARK, host, &port.to_string()].map(str::as_bytes)),
-        environment: &CStrings::environment(variables, &[]),
+        environment: &CStrings::environment(env, &[]),
         stdout: Some(asked.as_fd()),
         inherited: None,
         leads: false,

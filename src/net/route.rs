@@ -3,7 +3,7 @@
 
 use super::resolve::{known, look_up};
 use super::socket::Socket;
-use super::{Endpoint, Failure, Kind};
+use super::{Endpoint, Failure, Kind, Outcome};
 use crate::clock::Instant;
 use crate::interrupt::Deadline;
 use crate::process::Variables;
@@ -69,7 +69,7 @@ impl<'a> Route<'a> {
 
     /// Connects. The address that answered last comes first, and half of the time is kept for looking the name up again;
     /// when it has failed since, it comes last.
-    pub(super) fn connect<'d>(&self, deadline: Deadline<'d>) -> Result<Socket<'d>, Box<Failure>> {
+    pub(super) fn connect<'d>(&self, deadline: Deadline<'d>) -> Outcome<Socket<'d>> {
         let way = self.way();
         let (host, port) = match &way.endpoint {
             Endpoint::Unix(path) => return Socket::unix(path, deadline),

@@ -1,6 +1,6 @@
 //! A connected socket that keeps a deadline.
 
-use super::Failure;
+use super::{Failure, Outcome};
 use crate::clock::Instant;
 use crate::interrupt::Deadline;
 use crate::text::Cause;
@@ -28,7 +28,7 @@ pub(super) struct Socket<'a> {
 }
 
 impl<'a> Socket<'a> {
-    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Result<Self, Box<Failure>> {
+    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Outcome<Self> {
         let address = SocketAddrUnix::new(path).map_err(io::Error::from);
         let fd = address.and_then(|address| connect(&address.into(), deadline)).map_err(|error| unreachable(&error))?;
         Ok(Self { fd, peer: None, deadline })
@@ -36,7 +36,7 @@ impl<'a> Socket<'a> {
 
     /// Connects to one of `addresses`, trying all of them in rounds. The failure is that of the last one that said
     /// anything, or that the time is over.
-    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> Result<Self, Box<Failure>> {
+    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> Outcome<Self> {
         let (mut last, mut left) = (ErrorKind::AddrNotAvailable.into(), addresses.to_vec());
         let mut share = HEAD_START;
         while !left.is_empty() {

@@ -6,10 +6,10 @@ mod provider;
 mod verify;
 mod x509;
 
-use super::connection::Stream;
+use super::connection::{AnyStream, Stream};
 use super::credentials::read;
 use super::socket::Socket;
-use super::{Failure, Kind, TlsOptions, Trust};
+use super::{Failure, Kind, Outcome, TlsOptions, Trust};
 use crate::files::Fresh;
 use crate::text::{Escaped, Line, Log};
 use crate::{text, words};
@@ -81,12 +81,7 @@ impl Tls {
     }
 
     /// The handshake with `host` on `socket`.
-    pub(super) fn wrap<'a>(
-        &mut self,
-        host: &str,
-        socket: Socket<'a>,
-        log: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Box<Failure>> {
+    pub(super) fn wrap<'a>(&mut self, host: &str, socket: Socket<'a>, log: &dyn Log) -> Outcome<AnyStream<'a>> {
         self.refresh(log);
         self.identity.is_missed.store(false, Relaxed);
         let name = self.options.name.as_deref().unwrap_or(host);
