@@ -98,8 +98,7 @@ impl Record {
     /// The value of a field; an empty one is none.
     pub fn text(&self, field: &str) -> &[u8] {
         let mut words = self.0.split(|&byte| byte == b' ');
-        let value = |word: &'_ [u8]| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len);
-        words.find_map(|word| Some(&word[word.len() - value(word)?..])).unwrap_or_default()
+        words.find_map(|word| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=")).unwrap_or_default()
     }
 
     /// The value of a field for people: without percent-encoding.
@@ -146,9 +145,8 @@ impl Record {
     /// The same, with what `hide` hides in every text of it: a server may repeat the password.
     #[must_use]
     pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
-        let is_text = |word: &[u8]| {
-            [&b"host="[..], b"pid=", b"program=", b"result=", b"last="].iter().any(|name| word.starts_with(name))
-        };
+        let texts: [&[u8]; 5] = [b"host=", b"pid=", b"program=", b"result=", b"last="];
+        let is_text = |word: &[u8]| texts.iter().any(|name| word.starts_with(name));
         let words = self.0.split(|&byte| byte == b' ');
         Self(words.map(|word| if is_text(word) { hide(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
     }

@@ -103,7 +103,9 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
 /// folder, so that it deletes what it has looked at. `WouldBlock` if another is about to.
 pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
     let folder = File::open(path.parent().unwrap_or(path))?;
-    flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    if !lock(&folder, FlockOperation::NonBlockingLockExclusive)? {
+        return Err(ErrorKind::WouldBlock.into());
+    }
     if file.is_some_and(|file| !is_at(file, path)) {
         return Ok(false);
     }
@@ -116,8 +118,8 @@ pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
 /// What is in `folder`, but not more than `most` of it.
 pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)?.take(most) {
-        files.push(entry?.path());
+    for entry in fs::read_dir(folder)?.take(most).flatten() {
+        files.push(entry.path());
     }
     Ok(files)
 }
