@@ -29,7 +29,7 @@ pub fn record(input: &[u8]) {
     }
     for value in VALUES {
         let (value, now) = (value.map(<[u8]>::to_vec), Some(now));
-        let status = Status { value, ttl: Ttl::Seconds(now.unwrap_or(1)), now, record: before.clone() };
+        let status = Status { value, ttl: Ttl::Seconds(now.unwrap_or(1)), now, record: before.clone(), is_idle: false };
         assert_printed(Entry { name: b"cronlock.\"name\"\\".to_vec(), status });
     }
     let run = Run { host: host.to_vec(), pid: u32::MAX, program: program.to_vec() };

@@ -50,9 +50,9 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
             Some(Reply::Bulk(text)) => text,
             other => return Err(Error::of("EVAL with SCAN", other, UNEXPECTED)),
         };
-        let page = Page::read(&text).ok_or(Error::Failed(UNEXPECTED))?;
+        let page = Page::read(&text, &start).ok_or(Error::Failed(UNEXPECTED))?;
         is_of_one_node |= page.is_of_one_node;
-        entries.append(&mut read_records(redis, &start, &page)?);
+        entries.append(&mut read_records(redis, &page)?);
         cursor = page.next.to_vec();
         if cursor == b"0" || entries.len() >= LIMIT {
             break;
@@ -82,46 +82,40 @@ struct Page<'p> {
     is_of_one_node: bool,
     now: Option<u64>,
     next: &'p [u8],
-    keys: Vec<&'p [u8]>,
+    /// The keys of records, and the names of their locks.
+    jobs: Vec<(&'p [u8], &'p [u8])>,
 }
 
 impl<'p> Page<'p> {
-    fn read(mut rest: &'p [u8]) -> Option<Self> {
+    fn read(mut rest: &'p [u8], start: &[u8]) -> Option<Self> {
         let (cluster, now, next) = (word(&mut rest)?, number(word(&mut rest)?)?, word(&mut rest)?);
-        let mut keys = Vec::new();
+        let mut jobs = Vec::new();
         while !rest.is_empty() {
             let length = number(word(&mut rest)?)?;
             let (key, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            keys.push(key);
             rest = behind;
+            if let Some(name) = key.strip_prefix(start) {
+                let within = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}"));
+                jobs.push((key, within.unwrap_or(name)));
+            }
         }
         let is_cursor = !next.is_empty() && next.iter().all(u8::is_ascii_digit);
         let (is_of_one_node, now) = (cluster == b"1", Some(now).filter(|now| *now > 0));
-        is_cursor.then_some(Self { is_of_one_node, now, next, keys })
+        is_cursor.then_some(Self { is_of_one_node, now, next, jobs })
     }
 }
 
-/// Reads the records of a page, whose keys begin with `start`, and their locks, in one write.
-fn read_records(redis: &mut dyn Exchange, start: &[u8], page: &Page<'_>) -> Result<Vec<Entry>, Error> {
-    let mut jobs = Vec::new();
-    for key in &page.keys {
-        if let Some(name) = key.strip_prefix(start) {
-            let within = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}"));
-            jobs.push((key, within.unwrap_or(name)));
-        }
-    }
-    if jobs.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Reads the records of a page and their locks, in one write.
+fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        for (key, name) in &jobs {
+        for (key, name) in &page.jobs {
             request.push(&[b"GET", key]);
             request.push(&[b"GET", name]);
         }
         request.informs = request.commands;
     })?;
     let mut entries = Vec::new();
-    for ((_, name), replies) in jobs.iter().zip(answer.replies.chunks(2)) {
+    for ((_, name), replies) in page.jobs.iter().zip(answer.replies.chunks(2)) {
         if let [Reply::Bulk(record), lock] = replies {
             let value = if let Reply::Bulk(value) = lock { Some(value.clone()) } else { None };
             let status = Status { value, now: page.now, record: Record::parse(record), ..Status::default() };

@@ -160,15 +160,16 @@ pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
 
 /// Looks at the lock `name`, and at its record in the key `record`, changing nothing.
 pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
-    let keys: Vec<_> = [Some(name), record].into_iter().flatten().collect();
-    match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, &keys, &[]))?.only() {
+    let keys = [name, record.unwrap_or_default()];
+    let keys = &keys[..=usize::from(record.is_some())];
+    match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, keys, &[]))?.only() {
         Some(Reply::Bulk(text)) => return read(&text).ok_or(Error::Failed(UNEXPECTED)),
         // Without EVAL: by plain commands.
         Some(Reply::Error(_)) => {}
         _ => return Err(Error::Failed(UNEXPECTED)),
     }
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        for key in &keys {
+        for key in keys {
             request.push(&[b"GET", key]);
         }
         request.informs = request.commands - 1;
