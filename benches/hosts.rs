@@ -11,7 +11,7 @@
 use golock::clock;
 use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use golock::lock::{Lease, LockOptions, Look, Token, acquire};
-use golock::resp::{Parsed, Reply, Request, parse};
+use golock::resp::{Reply, Request, parse};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -107,11 +107,11 @@ impl Host {
         let (mut rest, mut last) = (&self.answer[..], None);
         for _ in 0..REPLIES {
             match parse(rest) {
-                Ok(Parsed::Complete(reply, used)) => {
+                Ok(Some((reply, used))) => {
                     rest = rest.get(used..).unwrap_or_default();
                     last = Some(reply);
                 }
-                Ok(Parsed::Partial) => return None,
+                Ok(None) => return None,
                 Err(_) => return Some(Fate::Failed),
             }
             if let Some(Reply::Error(_)) = last {

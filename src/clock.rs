@@ -14,31 +14,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[cfg(all(target_arch = "mips", target_env = "musl", not(rustix_use_experimental_asm)))]
 compile_error!("every deadline would be wrong: build with --cfg=rustix_use_experimental_asm, as dist/build does");
 
-/// A point in time on this host's boot-time clock.
+/// A point in time on this host's boot-time clock, in nanoseconds: they are enough for 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(Duration);
+pub struct Instant(u64);
 
+#[allow(missing_docs)]
 impl Instant {
-    /// It never comes.
-    pub const NEVER: Self = Self(Duration::MAX);
+    pub const NEVER: Self = Self(u64::MAX);
+    pub const ZERO: Self = Self(0);
 
-    /// The first instant of this clock.
-    pub const ZERO: Self = Self(Duration::ZERO);
-
-    /// The present.
     pub fn now() -> Self {
         // It cannot fail: every Linux that golock runs on has this clock.
-        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from))
+        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| nanoseconds(now.into())))
     }
 
-    /// `span` from now.
     pub fn after(span: Duration) -> Self {
         Self::now() + span
     }
 
-    /// `span` before this instant.
     pub fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(span))
+        Self(self.0.saturating_sub(nanoseconds(span)))
     }
 
     /// The time left until this instant; `None` once it has passed. An expired deadline gets no extra second.
@@ -48,12 +43,11 @@ impl Instant {
 
     /// The time from `earlier` to this instant; `None` if it is not later.
     pub fn since(self, earlier: Self) -> Option<Duration> {
-        self.0.checked_sub(earlier.0).filter(|left| !left.is_zero())
+        (self > earlier).then(|| Duration::from_nanos(self.0 - earlier.0))
     }
 
-    /// Whether this instant has passed.
     pub fn has_passed(self) -> bool {
-        self.remaining().is_none()
+        self <= Self::now()
     }
 }
 
@@ -61,8 +55,13 @@ impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(span))
+        Self(self.0.saturating_add(nanoseconds(span)))
     }
+}
+
+/// std's own goes through 128 bits.
+fn nanoseconds(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos().into())
 }
 
 /// Wakes `poll(2)` at an instant even if the host was suspended meanwhile; poll's own timeout does not count that time.
@@ -77,7 +76,7 @@ impl Timer {
     /// Sets it to `instant`; false if that fails.
     pub fn set(&self, instant: Instant) -> bool {
         let it_interval = Timespec::default();
-        let Ok(it_value) = Timespec::try_from(instant.0) else { return false };
+        let Ok(it_value) = Timespec::try_from(Duration::from_nanos(instant.0)) else { return false };
         timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value }).is_ok()
     }
 }

@@ -121,7 +121,7 @@ fn stopped_by(signal: Signal, left: &Line) -> Line {
 fn options(config: &Config, command: Option<&OsStr>, start: Option<Instant>) -> LockOptions {
     let host = rustix::system::uname().nodename().to_bytes().to_vec();
     let run = Run { host, pid: std::process::id(), program: base_name(command.unwrap_or_default()).to_vec() };
-    let key = lock::of_record(&config.prefix, &config.name);
+    let key = lock::beside(&config.prefix, b"run.", &config.name);
     let record = key.zip(config.record).map(|(key, keep)| Recording { key, keep, run });
     // Whoever waits for the lock means to run later.
     let tick = start.filter(|_| config.wait.is_zero());
@@ -140,7 +140,7 @@ fn open<'a>(
     Ok(match &config.backend {
         Backend::Redis(server) => {
             let client = Client::new(server, credentials, interrupts, env, log);
-            Box::new(RedisStore::new(client, config, options, interrupts, log))
+            Box::new(RedisStore::new(client, config, options))
         }
         Backend::Local(folder) => {
             Box::new(LocalStore::new(options, &config.prefix, folder, interrupts, log).map_err(failed)?)

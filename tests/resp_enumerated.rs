@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use golock::resp::{Parsed, Reply, parse};
+use golock::resp::{Reply, parse};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::panic::catch_unwind;
@@ -31,8 +31,8 @@ use Verdict::{Complete, Error, Partial};
 fn parsed(input: &str) -> Verdict {
     let parsed = catch_unwind(|| parse(input.as_bytes()));
     match parsed.unwrap_or_else(|_| panic!("the parser panics at {input:?}")) {
-        Ok(Parsed::Complete(reply, used)) => Complete(reply, used),
-        Ok(Parsed::Partial) => Partial,
+        Ok(Some((reply, used))) => Complete(reply, used),
+        Ok(None) => Partial,
         Err(_) => Error,
     }
 }

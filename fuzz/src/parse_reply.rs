@@ -23,8 +23,8 @@ pub fn parse_reply(input: &[u8]) {
             assert_prefix(&parse(come), come.len(), &whole);
         }
         match whole {
-            Ok(Parsed::Complete(_, used)) => at += used,
-            Ok(Parsed::Partial) | Err(_) => return,
+            Ok(Some((_, used))) => at += used,
+            Ok(None) | Err(_) => return,
         }
     }
 }
@@ -32,25 +32,25 @@ pub fn parse_reply(input: &[u8]) {
 /// Memory is bounded by the limits: that of a reply, and that of a buffer that waits for more.
 fn assert_bounded(length: usize, outcome: &Outcome) {
     match outcome {
-        Ok(Parsed::Complete(Reply::Status(line) | Reply::Error(line), _)) => assert!(line.capacity() <= LINE_LIMIT),
-        Ok(Parsed::Complete(Reply::Bulk(bytes), _)) => assert!(bytes.capacity() <= BULK_LIMIT),
-        Ok(Parsed::Partial) => assert!(length <= MOST_OF_A_LINE.max(MOST_OF_A_BULK)),
-        Ok(Parsed::Complete(Reply::Integer(_) | Reply::Nil, _)) | Err(_) => {}
+        Ok(Some((Reply::Status(line) | Reply::Error(line), _))) => assert!(line.capacity() <= LINE_LIMIT),
+        Ok(Some((Reply::Bulk(bytes), _))) => assert!(bytes.capacity() <= BULK_LIMIT),
+        Ok(None) => assert!(length <= MOST_OF_A_LINE.max(MOST_OF_A_BULK)),
+        Ok(Some((Reply::Integer(_) | Reply::Nil, _))) | Err(_) => {}
     }
 }
 
 /// The first `length` bytes say the same as the whole, or that there is more to come; an error stays that error.
 fn assert_prefix(prefix: &Outcome, length: usize, whole: &Outcome) {
     match whole {
-        Ok(Parsed::Complete(_, used)) if length >= *used => assert_eq!(prefix, whole),
+        Ok(Some((_, used))) if length >= *used => assert_eq!(prefix, whole),
         Err(_) if prefix.is_err() => assert_eq!(prefix, whole),
-        _ => assert_eq!(*prefix, Ok(Parsed::Partial), "more bytes gave {whole:?}"),
+        _ => assert_eq!(*prefix, Ok(None), "more bytes gave {whole:?}"),
     }
 }
 
 /// RESP2 once more, strictly and without a thought to speed; none for an error.
 fn expected(bytes: &[u8]) -> Option<Parsed> {
-    let Some((kind, rest)) = bytes.split_first() else { return Some(Parsed::Partial) };
+    let Some((kind, rest)) = bytes.split_first() else { return Some(None) };
     if !b"+-:$".contains(kind) {
         return None;
     }
@@ -68,19 +68,19 @@ fn expected(bytes: &[u8]) -> Option<Parsed> {
         _ if line == b"-1" => Reply::Nil,
         _ => {
             let length = usize::try_from(decimal(line)?).ok().filter(|&length| length <= BULK_LIMIT)?;
-            let Some((body, rest)) = rest.split_at_checked(length) else { return Some(Parsed::Partial) };
+            let Some((body, rest)) = rest.split_at_checked(length) else { return Some(None) };
             if !rest.starts_with(b"\r\n") {
                 return unless_begun(rest);
             }
-            return Some(Parsed::Complete(Reply::Bulk(body.to_vec()), used + length + 2));
+            return Some(Some((Reply::Bulk(body.to_vec()), used + length + 2)));
         }
     };
-    Some(Parsed::Complete(reply, used))
+    Some(Some((reply, used)))
 }
 
 /// There is more to come where `rest` is the beginning of a line end.
 fn unless_begun(rest: &[u8]) -> Option<Parsed> {
-    b"\r\n".starts_with(rest).then_some(Parsed::Partial)
+    b"\r\n".starts_with(rest).then_some(None)
 }
 
 /// A number that is written exactly as Rust would.

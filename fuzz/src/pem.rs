@@ -2,7 +2,7 @@
 
 use super::shown::assert_line;
 use super::text_file::TextFile;
-use golock::net::{Credentials, Endpoint, Identity, Server, TlsOptions, Trust};
+use golock::net::{Credentials, Endpoint, Server, TlsOptions, Trust};
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn pem(input: &[u8]) {
             file.write(text);
         }
         let [ca, chain, key] = files.each_ref().map(TextFile::path);
-        let identity = (texts.len() == 3).then(|| Identity { chain: chain.into(), key: key.into() });
+        let identity = (texts.len() == 3).then(|| (chain.into(), key.into()));
         let made = Credentials::read(Some(&server(TlsOptions { trust: Trust::File(ca.into()), identity, name: None })));
         let named: Vec<_> = [ca, chain, key].into_iter().zip(texts).collect();
         match made {

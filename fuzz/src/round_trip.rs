@@ -2,7 +2,7 @@
 //! what a server writes is read by golock.
 
 use super::request::{Words, commands};
-use golock::resp::{Parsed, Reply, Request, parse};
+use golock::resp::{Reply, Request, parse};
 
 /// Sends two commands made of the words, and gets every word back as a reply.
 pub fn round_trip(input: &[u8]) {
@@ -64,10 +64,10 @@ fn written(reply: &Reply) -> Vec<u8> {
 
 fn assert_read(mut sent: &[u8], replies: &[Reply]) {
     for reply in replies {
-        let Ok(Parsed::Complete(found, used)) = parse(sent) else { panic!("{reply:?} is not read") };
+        let Ok(Some((found, used))) = parse(sent) else { panic!("{reply:?} is not read") };
         assert_eq!(found, *reply);
         sent = &sent[used..];
     }
-    assert_eq!(parse(sent), Ok(Parsed::Partial));
+    assert_eq!(parse(sent), Ok(None));
     assert!(sent.is_empty());
 }

@@ -2,7 +2,7 @@
 //! nobody ever waits for a deadline.
 
 use super::request::{Words, commands};
-use golock::resp::{Parsed, Reply, parse};
+use golock::resp::{Reply, parse};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -115,7 +115,7 @@ impl Turn {
     pub(crate) fn replies(&self) -> Vec<(&Words, Reply)> {
         let (mut rest, mut replies) = (&self.sent[..], Vec::new());
         for command in &self.asked {
-            let Ok(Parsed::Complete(reply, used)) = parse(rest) else { break };
+            let Ok(Some((reply, used))) = parse(rest) else { break };
             rest = &rest[used..];
             replies.push((command, reply));
         }
@@ -151,8 +151,8 @@ fn request(mut stream: &UnixStream) -> Option<Vec<Words>> {
 fn is_answer(mut sent: &[u8], count: usize) -> bool {
     for _ in 0..count {
         match parse(sent) {
-            Ok(Parsed::Complete(_, used)) => sent = &sent[used..],
-            Ok(Parsed::Partial) => return false,
+            Ok(Some((_, used))) => sent = &sent[used..],
+            Ok(None) => return false,
             Err(_) => return true,
         }
     }

@@ -159,8 +159,8 @@ impl Session<'_> {
 
     fn acquire(&mut self, step: u8) -> Option<Proof> {
         let look = if step == b'w' { Look::Record } else { Look::Lock };
-        let budget = self.client.patience();
-        match lock::acquire(&mut self.client.with(budget), &mut self.lease, look) {
+        let budget = self.client.patience;
+        match lock::acquire(self.client.with(budget), &mut self.lease, look) {
             Ok(acquired) => {
                 self.stale = if let Acquired::Stale(value) = &acquired { Some(value.clone()) } else { None };
                 Some(proof::acquired(acquired, &self.lease.token))
@@ -173,9 +173,9 @@ impl Session<'_> {
     }
 
     fn confirm(&mut self) -> Option<Proof> {
-        let (budget, margin) = (self.client.patience(), self.client.timeout());
+        let (budget, margin) = (self.client.patience, self.client.server.timeout);
         self.lease.eval_refused = false;
-        let confirmed = self.lease.confirm(&mut self.client.with(budget), self.stale.as_deref(), margin);
+        let confirmed = self.lease.confirm(self.client.with(budget), self.stale.as_deref(), margin);
         let confirmed = self.known(confirmed)?;
         assert!(!matches!(confirmed, lock::Confirmed::Ours(_)) || self.lease.lasts(Instant::now()));
         Some(proof::confirmed(confirmed, &self.lease))
@@ -183,7 +183,7 @@ impl Session<'_> {
 
     fn renew(&mut self) -> Option<Proof> {
         let budget = self.client.insistence(Instant::NEVER);
-        let renewed = self.lease.renew(&mut self.client.with(budget));
+        let renewed = self.lease.renew(self.client.with(budget));
         let renewed = self.known(renewed)?;
         assert!(self.lease.valid_until <= self.lease.hold_end);
         Some(proof::renewed(renewed, &self.lease.token))
@@ -193,15 +193,15 @@ impl Session<'_> {
         self.lease.grace_end = grace_end;
         let (budget, end) =
             (self.client.insistence(Instant::NEVER), End { result: b"0".to_vec(), success: true, ran: true });
-        let released = lock::release(&mut self.client.with(budget), &self.lease, margin, &end);
+        let released = lock::release(self.client.with(budget), &self.lease, margin, &end);
         let released = self.known(released)?;
         Some(proof::released(released, &self.lease.token))
     }
 
     fn status(&mut self) -> Option<Proof> {
-        let (budget, options) = (self.client.patience(), &self.lease.options);
+        let (budget, options) = (self.client.patience, &self.lease.options);
         let record = options.record.as_ref().map(|record| &record.key[..]);
-        let status = lock::status(&mut self.client.with(budget), &options.name, record);
+        let status = lock::status(self.client.with(budget), &options.name, record);
         let status = self.known(status)?;
         let mut shown = Entry { name: b"p.lock".to_vec(), status: status.clone() };
         shown.status.redact(&|text| self.client.redacted(text));
@@ -211,24 +211,24 @@ impl Session<'_> {
     }
 
     fn reset(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
-        let found = lock::reset(&mut self.client.with(budget), &self.lease.options.name);
+        let budget = self.client.patience;
+        let found = lock::reset(self.client.with(budget), &self.lease.options.name);
         let found = self.known(found)?;
         Some(proof::deleted(found))
     }
 
     fn list(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
-        let listing = lock::list(&mut self.client.with(budget), b"p.");
-        let listing = self.known(listing)?;
-        assert_table(&table(listing.entries.clone(), Some(TTL)), listing.entries.len());
-        assert_metrics(&metrics(&listing.entries));
-        Some(proof::listed(listing.entries))
+        let budget = self.client.patience;
+        let listing = lock::list(self.client.with(budget), b"p.");
+        let (entries, _) = self.known(listing)?;
+        assert_table(&table(entries.clone(), Some(TTL)), entries.len());
+        assert_metrics(&metrics(&entries));
+        Some(proof::listed(entries))
     }
 
     fn overdue(&mut self) -> Option<Proof> {
-        let budget = self.client.patience();
-        let ours = lock::overdue_is_ours(&mut self.client.with(budget), b"p.late.{p.lock}");
+        let budget = self.client.patience;
+        let ours = lock::overdue_is_ours(self.client.with(budget), b"p.late.{p.lock}");
         let ours = self.known(ours)?;
         Some(proof::overdue(ours))
     }

@@ -4,7 +4,7 @@ use super::config::LONGEST;
 use super::given::text;
 use super::layers::Settled;
 use golock::config::{Backend, Config, Id, Kind};
-use golock::net::{Endpoint, Identity, Server, TlsOptions, Trust};
+use golock::net::{Endpoint, Server, TlsOptions, Trust};
 use golock::text::Secret;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,7 +69,6 @@ impl Settled {
             None => Trust::BuiltIn,
         };
         let identity = self.path(Id::TlsCert).zip(self.path(Id::TlsKey));
-        let identity = identity.map(|(chain, key)| Identity { chain, key });
         TlsOptions {
             trust,
             identity,

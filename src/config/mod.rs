@@ -14,7 +14,7 @@ pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
 use crate::lock::{KeyFormat, name};
-use crate::net::{Endpoint, Identity, Server, TlsOptions, Trust};
+use crate::net::{Endpoint, Server, TlsOptions, Trust};
 use crate::process::Variables;
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
@@ -292,7 +292,6 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, L
         None => Trust::BuiltIn,
     };
     let identity = settings.path(Id::TlsCert).zip(settings.path(Id::TlsKey));
-    let identity = identity.map(|(chain, key)| Identity { chain, key });
     let text = |name: &[u8]| String::from_utf8(name.to_vec()).map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"));
     let name = settings.bytes(Id::TlsName).map(text).transpose()?;
     Ok(Some(TlsOptions { trust, identity, name }))

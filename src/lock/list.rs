@@ -1,4 +1,6 @@
-use super::{Error, Record, Status, of_record};
+use super::name::beside;
+use super::record::{number, word};
+use super::{Error, Record, Status};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 
@@ -23,63 +25,57 @@ const SCAN: &str = "local c,t=redis.pcall('CLUSTER','INFO'),redis.pcall('TIME') 
     for _,k in ipairs(s[2]) do if #k<1000 then l[#l+1]=#k..' '..k end end \
     local r=table.concat(l) return #r<60000 and r or ''";
 
-/// A job that has a record.
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL with SCAN";
+
+/// A job that has a record: the full name of its lock, and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Entry {
-    /// The lock's full name.
     pub name: Vec<u8>,
-    /// What is known of it.
     pub status: Status,
 }
 
-/// All that was found.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The jobs, in no order.
-    pub entries: Vec<Entry>,
-    /// Whether only one node of a cluster was asked.
-    pub is_of_one_node: bool,
-}
-
-/// Lists the jobs whose records begin with `prefix`.
-pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
+/// The jobs whose records begin with `prefix`, and whether only one node of a cluster was asked.
+pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool), Error> {
     let start = [prefix, b"run."].concat();
-    let pattern = [&escaped(&start)[..], b"*"].concat();
-    let (mut listing, mut cursor, mut size) = (Listing::default(), b"0".to_vec(), PAGE);
+    let pattern = pattern(&start);
+    let (mut entries, mut is_of_one_node, mut cursor, mut size) = (Vec::new(), false, b"0".to_vec(), PAGE);
     for _ in 0..PAGES {
         let count = size.to_string();
         let scan: [&[u8]; 6] = [b"EVAL", SCAN.as_bytes(), b"0", &cursor, &pattern, count.as_bytes()];
-        let page = match redis.exchange(Repeat::Always, &|_, request| request.push(&scan))?.only() {
-            Some(Reply::Bulk(page)) if page.is_empty() && size > 1 => {
+        let text = match redis.exchange(Repeat::Always, &|_, request| request.push(&scan))?.only() {
+            Some(Reply::Bulk(text)) if text.is_empty() && size > 1 => {
                 size /= 2;
                 continue;
             }
-            Some(Reply::Bulk(page)) => page,
-            Some(Reply::Error(words)) => return Err(Error::Refused("EVAL with SCAN", words)),
-            _ => return Err(unexpected()),
+            Some(Reply::Bulk(text)) => text,
+            other => return Err(Error::of("EVAL with SCAN", other, UNEXPECTED)),
         };
-        let page = Page::read(&page).ok_or_else(unexpected)?;
-        listing.is_of_one_node |= page.is_of_one_node;
-        read_records(redis, prefix, &page, &mut listing.entries)?;
+        let page = Page::read(&text, prefix).ok_or(Error::Failed(UNEXPECTED))?;
+        is_of_one_node |= page.is_of_one_node;
+        entries.append(&mut read_records(redis, &page)?);
         cursor = page.next.to_vec();
-        if cursor == b"0" || listing.entries.len() >= LIMIT {
+        if cursor == b"0" || entries.len() >= LIMIT {
             break;
         }
     }
     // SCAN may name a key more than once.
-    listing.entries.sort_by(|one, other| one.name.cmp(&other.name));
-    listing.entries.dedup_by(|one, other| one.name == other.name);
-    Ok(listing)
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    entries.dedup_by(|one, other| one.name == other.name);
+    Ok((entries, is_of_one_node))
 }
 
-fn unexpected() -> Error {
-    Error::Failed("redis sent an unexpected reply to EVAL with SCAN")
-}
-
-/// `text` so that SCAN takes it literally.
-fn escaped(text: &[u8]) -> Vec<u8> {
-    let escape = |&byte: &u8| if b"*?[]^\\".contains(&byte) { vec![b'\\', byte] } else { vec![byte] };
-    text.iter().flat_map(escape).collect()
+/// What SCAN takes for whatever begins with `start`.
+fn pattern(start: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::new();
+    for &byte in start {
+        if b"*?[]^\\".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
 }
 
 /// What [`SCAN`] has found.
@@ -87,49 +83,43 @@ struct Page<'p> {
     is_of_one_node: bool,
     now: Option<u64>,
     next: &'p [u8],
-    keys: Vec<&'p [u8]>,
+    /// The keys of records, and the names of their locks.
+    jobs: Vec<(&'p [u8], &'p [u8])>,
 }
 
 impl<'p> Page<'p> {
-    fn read(text: &'p [u8]) -> Option<Self> {
-        let mut parts = text.splitn(4, |&byte| byte == b' ');
-        let (cluster, now, next, mut rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let mut keys = Vec::new();
+    fn read(mut rest: &'p [u8], prefix: &[u8]) -> Option<Self> {
+        let start = [prefix, b"run."].concat();
+        let (cluster, now, next) = (word(&mut rest)?, number(word(&mut rest)?)?, word(&mut rest)?);
+        let mut jobs = Vec::new();
         while !rest.is_empty() {
-            let space = rest.iter().position(|&byte| byte == b' ')?;
-            let length = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
-            let (key, behind) = rest[space + 1..].split_at_checked(length)?;
-            keys.push(key);
+            let length = number(word(&mut rest)?)?;
+            let (key, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             rest = behind;
+            let Some(name) = key.strip_prefix(&start[..]) else { continue };
+            let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
+            // A lock may be called `run.` something, too.
+            if beside(prefix, b"run.", name).as_deref() == Some(key) {
+                jobs.push((key, name));
+            }
         }
-        let now = std::str::from_utf8(now).ok()?.parse().ok().filter(|now| *now > 0);
         let is_cursor = !next.is_empty() && next.iter().all(u8::is_ascii_digit);
-        is_cursor.then_some(Self { is_of_one_node: cluster == b"1", now, next, keys })
+        let (is_of_one_node, now) = (cluster == b"1", Some(now).filter(|now| *now > 0));
+        is_cursor.then_some(Self { is_of_one_node, now, next, jobs })
     }
 }
 
-/// Reads the records of a page, whose keys begin with `prefix`, and their locks, in one write. A key that has no record's
-/// name is not one: a lock may be called `run.` something, too.
-fn read_records(
-    redis: &mut dyn Exchange,
-    prefix: &[u8],
-    page: &Page<'_>,
-    entries: &mut Vec<Entry>,
-) -> Result<(), Error> {
-    let start = [prefix, b"run."].concat();
-    let named = page.keys.iter().filter_map(|key| Some((*key, name_of(key.strip_prefix(&start[..])?))));
-    let jobs: Vec<_> = named.filter(|(key, name)| of_record(prefix, name).as_deref() == Some(*key)).collect();
-    if jobs.is_empty() {
-        return Ok(());
-    }
+/// Reads the records of a page and their locks, in one write.
+fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        for (key, name) in &jobs {
+        for (key, name) in &page.jobs {
             request.push(&[b"GET", key]);
             request.push(&[b"GET", name]);
         }
         request.informs = request.commands;
     })?;
-    for ((_, name), replies) in jobs.iter().zip(answer.replies.chunks(2)) {
+    let mut entries = Vec::new();
+    for ((_, name), replies) in page.jobs.iter().zip(answer.replies.chunks(2)) {
         if let [Reply::Bulk(record), lock] = replies {
             // What is longer than a token is not a lock's, and does not have to be kept.
             let value =
@@ -138,10 +128,5 @@ fn read_records(
             entries.push(Entry { name: name.to_vec(), status });
         }
     }
-    Ok(())
-}
-
-/// The lock's name in that of its record.
-fn name_of(key: &[u8]) -> &[u8] {
-    key.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or(key)
+    Ok(entries)
 }

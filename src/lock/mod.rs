@@ -27,10 +27,10 @@ mod token;
 
 pub use acquire::{Acquired, Look, acquire};
 pub use lease::{Confirmed, Lease};
-pub use list::{Entry, LIMIT as LIST_LIMIT, Listing, list};
-pub use name::{KeyFormat, digest, name, of_overdue, of_record};
+pub use list::{Entry, LIMIT as LIST_LIMIT, list};
+pub use name::{KeyFormat, beside, digest, name};
 pub use plain::Released;
-pub use record::{End, Record, Run, encoded};
+pub use record::{End, Record, Run, encoded, percent_encoded};
 pub use release::{Release, release, reset};
 pub use status::{Holder, Status, Ttl, overdue_is_ours, status};
 pub use token::Token;

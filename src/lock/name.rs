@@ -1,4 +1,5 @@
 use md5::{Digest, Md5};
+use std::fmt::Write;
 
 /// How the command line becomes the default key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,31 +13,23 @@ pub enum KeyFormat {
 /// The lock's full name: `prefix` and the key, which is the MD5, in lower-case hex, of `command` joined by single
 /// spaces where no key is given.
 pub fn name(prefix: &[u8], key: Option<&[u8]>, command: &[&[u8]], format: KeyFormat) -> Vec<u8> {
-    let mut name = prefix.to_vec();
-    match key {
-        Some(key) => name.extend_from_slice(key),
-        None => name.extend(command_digest(command, format)),
+    if let Some(key) = key {
+        return [prefix, key].concat();
     }
-    name
+    let mut line = command.join(&b' ');
+    if format == KeyFormat::Cronlock {
+        line.push(b'\n');
+    }
+    [prefix, digest(&line).as_bytes()].concat()
 }
 
 /// The key beside the lock `name` whose own name begins with `prefix` and `kind`, in the same slot of a cluster
-/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"). `None` for a name with
-/// braces that allow no such key.
-fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let key =
-        if hashed(name) == name { [prefix, kind, b"{", name, b"}"].concat() } else { [prefix, kind, name].concat() };
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash tags"): that of its record (`run.`),
+/// or by which one host of a fleet tells that it is overdue (`late.`). `None` for a name with braces that allow no such key.
+pub fn beside(prefix: &[u8], kind: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let (open, close): (&[u8], &[u8]) = if hashed(name) == name { (b"{", b"}") } else { (b"", b"") };
+    let key = [prefix, kind, open, name, close].concat();
     (hashed(&key) == hashed(name)).then_some(key)
-}
-
-/// The key of the record of the lock `name`.
-pub fn of_record(prefix: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    beside(prefix, b"run.", name)
-}
-
-/// The key by which one host of a fleet tells that the lock `name` is overdue.
-pub fn of_overdue(prefix: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    beside(prefix, b"late.", name)
 }
 
 /// The part of `key` that decides about its slot: what stands between the first brace and the next closing one, if that
@@ -47,18 +40,14 @@ fn hashed(key: &[u8]) -> &[u8] {
     tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
-fn command_digest(command: &[&[u8]], format: KeyFormat) -> impl Iterator<Item = u8> {
-    let mut line = command.join(&b' ');
-    if format == KeyFormat::Cronlock {
-        line.push(b'\n');
-    }
-    digest(&line)
-}
-
 /// The MD5 of `text` in lower-case hex. It tells names apart; it protects nothing.
-pub fn digest(text: &[u8]) -> impl Iterator<Item = u8> + use<> {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-    Md5::digest(text).into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+pub fn digest(text: &[u8]) -> String {
+    let mut hex = String::new();
+    for byte in Md5::digest(text) {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 #[cfg(test)]
@@ -80,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_record_lives_in_the_slot_of_its_lock() {
-        let record = |prefix: &str, name: &str| of_record(prefix.as_bytes(), name.as_bytes()).map(String::from_utf8);
+        let record =
+            |prefix: &str, name: &str| beside(prefix.as_bytes(), b"run.", name.as_bytes()).map(String::from_utf8);
         let some = |key: &str| Some(Ok(key.to_owned()));
         assert_eq!(record("cronlock.", "cronlock.a"), some("cronlock.run.{cronlock.a}"));
         assert_eq!(record("", "a{}b"), None, "an empty tag counts for nothing, and its braces end ours");

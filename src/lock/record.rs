@@ -1,9 +1,15 @@
+use crate::text::{Escaped, Line, percent_decoded};
+use crate::words;
 use std::fmt::Write;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. Behind
 /// them a run that has not ended yet may tell of the one before it (`last=RESULT@HOST`, `?` for an end nobody recorded), and
 /// in Redis its token (`by=TOKEN`).
-const FIELDS: [&str; 10] = ["fence#", "host", "pid", "program", "start#", "end?", "result", "ok?", "failed#", "first#"];
+#[rustfmt::skip]
+const FIELDS: [(&[u8], u8); 10] = [
+    (b"fence=", b'#'), (b"host=", b'*'), (b"pid=", b'*'), (b"program=", b'*'), (b"start=", b'#'), (b"end=", b'?'),
+    (b"result=", b'*'), (b"ok=", b'?'), (b"failed=", b'#'), (b"first=", b'#'),
+];
 
 /// The longest record that is believed. Ours have some 200 bytes.
 const LIMIT: usize = 999;
@@ -50,39 +56,49 @@ impl Run {
 
 /// `value` percent-encoded but for letters, digits and `-._:@/+,`, so that it is one word of plain text.
 pub fn encoded(value: &[u8]) -> Vec<u8> {
+    percent_encoded(value, b"-._:@/+,").into_bytes()
+}
+
+/// `value` percent-encoded but for letters, digits and what is in `plain`.
+pub fn percent_encoded(value: &[u8], plain: &[u8]) -> String {
     let mut text = String::with_capacity(value.len());
     for &byte in value {
-        if byte.is_ascii_alphanumeric() || b"-._:@/+,".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             text.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
             let _ = write!(text, "%{byte:02X}");
         }
     }
-    text.into_bytes()
+    text
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
     let is_plain = digits.len() <= DIGITS && !digits.starts_with(b"+");
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| is_plain)
+}
+
+/// Takes the first word off `text`, and the space behind it.
+pub(super) fn word<'t>(text: &mut &'t [u8]) -> Option<&'t [u8]> {
+    let (word, rest) = text.split_at(text.iter().position(|&byte| byte == b' ')?);
+    *text = &rest[1..];
+    Some(word)
 }
 
 impl Record {
     /// Reads a record; `None` if that is none.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= LIMIT);
-        for field in FIELDS {
-            let name = field.trim_end_matches(['#', '?']);
-            let value = words.next()?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            let may_be_empty = field.ends_with('?') && value.is_empty();
-            if field.len() > name.len() && !may_be_empty {
+        for (name, kind) in FIELDS {
+            let value = words.next()?.strip_prefix(name)?;
+            if kind == b'#' || (kind == b'?' && !value.is_empty()) {
                 number(value)?;
             }
         }
         Some(Self(line.to_vec())).filter(|record| record.number("fence").is_some_and(|fence| fence <= LAST_FENCE))
     }
 
-    /// The line.
+    /// All of it.
     pub fn line(&self) -> &[u8] {
         &self.0
     }
@@ -90,8 +106,13 @@ impl Record {
     /// The value of a field; an empty one is none.
     pub fn text(&self, field: &str) -> &[u8] {
         let mut words = self.0.split(|&byte| byte == b' ');
-        let value = |word: &'_ [u8]| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=").map(<[u8]>::len);
-        words.find_map(|word| Some(&word[word.len() - value(word)?..])).unwrap_or_default()
+        words.find_map(|word| word.strip_prefix(field.as_bytes())?.strip_prefix(b"=")).unwrap_or_default()
+    }
+
+    /// The value of a field for people: without percent-encoding.
+    pub fn shown(&self, field: &str) -> Line {
+        let text = self.text(field);
+        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
     }
 
     /// The number in a field, if it is not empty.
@@ -132,9 +153,8 @@ impl Record {
     /// The same, with what `hide` hides in every text of it: a server may repeat the password.
     #[must_use]
     pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
-        let is_text = |word: &[u8]| {
-            [&b"host="[..], b"pid=", b"program=", b"result=", b"last="].iter().any(|name| word.starts_with(name))
-        };
+        let texts: [&[u8]; 5] = [b"host=", b"pid=", b"program=", b"result=", b"last="];
+        let is_text = |word: &[u8]| texts.iter().any(|name| word.starts_with(name));
         let words = self.0.split(|&byte| byte == b' ');
         Self(words.map(|word| if is_text(word) { hide(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
     }

@@ -1,7 +1,8 @@
-use super::{Error, Record, Token};
+use super::record::{number, word};
+use super::{Error, Record, Token, eval};
 use crate::exchange::{Exchange, Repeat};
-use crate::resp::{Reply, Request};
-use crate::text::{Escaped, Line, Span, Utc, percent_decoded};
+use crate::resp::Reply;
+use crate::text::{Escaped, Line, Span, Utc};
 use crate::words;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const SECOND_DIGITS: usize = 12;
 /// How long one host of a fleet has told that a lock's runs do not succeed, before another may.
 const TOLD: &str = "3600";
 
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
+
 /// What is known of a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -36,32 +39,26 @@ pub struct Status {
     pub is_over: bool,
 }
 
-/// When a held lock expires.
+/// When a held lock expires; without EVAL golock cannot know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Ttl {
-    /// In so many seconds.
     Seconds(u64),
-    /// Never.
     Never,
-    /// That was not asked, or the server refuses EVAL, without which golock cannot know.
     #[default]
     Unknown,
 }
 
-/// What a lock is to whoever asks.
+/// Who holds a lock: nobody, a run of golock's that has not ended, one that has and whose grace is not over, a golock of
+/// which nothing else is known, a cronlock or golock (Go), or nobody knows, because the key is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Holder {
-    /// Nobody holds it.
     Nobody,
-    /// A run of golock's that has not ended.
     Running,
-    /// A run of golock's that has ended, and whose grace is not over.
     Grace,
-    /// A golock, of which nothing else is known.
     Golock,
-    /// A cronlock or golock (Go).
     Predecessor,
-    /// Nobody: the key is not a lock.
     Unknown,
 }
 
@@ -73,16 +70,14 @@ impl Status {
 
     /// Who holds it, by the form of its value and what the record says.
     pub fn holder(&self) -> Holder {
-        match (&self.value, &self.record) {
-            (None, _) => Holder::Nobody,
-            (Some(value), _) if is_second(value) => Holder::Predecessor,
-            (Some(value), _) if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => {
-                Holder::Unknown
-            }
+        let Some(value) = &self.value else { return Holder::Nobody };
+        match &self.record {
+            _ if is_second(value) => Holder::Predecessor,
+            _ if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => Holder::Unknown,
             _ if self.is_over => Holder::Grace,
-            (_, None) => Holder::Golock,
-            (_, Some(record)) if record.number("end").is_none() => Holder::Running,
-            (_, Some(_)) => Holder::Grace,
+            None => Holder::Golock,
+            Some(record) if record.number("end").is_none() => Holder::Running,
+            Some(_) => Holder::Grace,
         }
     }
 
@@ -126,29 +121,24 @@ impl Status {
 
     /// The same, with for how long, until when, and by which token.
     pub fn told(&self) -> Line {
-        let running = self.record.as_ref().filter(|_| self.holder() == Holder::Running);
-        let since = running.and_then(Record::began);
-        let since = self.now.zip(since).and_then(|(now, since)| now.checked_sub(since)).map(Duration::from_millis);
-        let since = since.map_or(Line::default(), |since| words!(" ({})", Span(since)));
-        let token = match (self.holder(), &self.value) {
-            (Holder::Golock | Holder::Running | Holder::Grace | Holder::Predecessor, Some(token)) => {
-                words!(", token {}", Escaped(token))
-            }
-            _ => Line::default(),
+        let holder = self.holder();
+        let began = self.record.as_ref().filter(|_| holder == Holder::Running).and_then(Record::began);
+        let since = match self.now.zip(began).and_then(|(now, began)| now.checked_sub(began)) {
+            Some(span) => words!(" ({})", Span(Duration::from_millis(span))),
+            None => Line::default(),
         };
-        words!("{}{}{}{}", self.holder_told(), since, self.free_in(), token)
-    }
-
-    fn free_in(&self) -> Line {
-        match self.ttl {
+        let free = match self.ttl {
             Ttl::Seconds(left) => words!(", free in {} at the latest", Span(Duration::from_secs(left))),
             Ttl::Never => ", and never expires".into(),
             Ttl::Unknown => Line::default(),
-        }
+        };
+        let token = match &self.value {
+            Some(token) if holder != Holder::Unknown => words!(", token {}", Escaped(token)),
+            _ => Line::default(),
+        };
+        words!("{}{}{}{}", self.holder_told(), since, free, token)
     }
-}
 
-impl Status {
     /// Hides in every text of it what `hide` hides: a server may repeat the password.
     pub fn redact(&mut self, hide: &dyn Fn(&[u8]) -> Vec<u8>) {
         if let (Holder::Unknown, Some(value)) = (self.holder(), &mut self.value) {
@@ -158,24 +148,9 @@ impl Status {
     }
 }
 
-impl Record {
-    /// The value of a field for people: without percent-encoding.
-    pub fn shown(&self, field: &str) -> Line {
-        let text = self.text(field);
-        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
-    }
-}
-
 /// Whether `value` is a number as the predecessors write it.
 pub(super) fn is_second(value: &[u8]) -> bool {
     (1..=SECOND_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
-}
-
-fn ask(request: &mut Request, name: &[u8], record: Option<&[u8]>) {
-    match record {
-        None => request.push(&[b"EVAL", STATUS.as_bytes(), b"1", name]),
-        Some(record) => request.push(&[b"EVAL", STATUS.as_bytes(), b"2", name, record]),
-    }
 }
 
 /// `status` with the record that `reply` holds, if it is one.
@@ -186,41 +161,36 @@ pub(super) fn with_record(status: Status, reply: Option<Reply>) -> Status {
 
 /// Looks at the lock `name`, and at its record in the key `record`, changing nothing.
 pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
-    match redis.exchange(Repeat::Always, &|_, request| ask(request, name, record))?.only() {
-        Some(Reply::Bulk(text)) => read(&text).ok_or(Error::Failed("redis sent an unexpected reply to EVAL")),
-        Some(Reply::Error(_)) => status_without_eval(redis, name, record),
-        _ => Err(Error::Failed("redis sent an unexpected reply to EVAL")),
+    let keys = [name, record.unwrap_or_default()];
+    let keys = &keys[..=usize::from(record.is_some())];
+    match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, keys, &[]))?.only() {
+        Some(Reply::Bulk(text)) => return read(&text).ok_or(Error::Failed(UNEXPECTED)),
+        // Without EVAL: by plain commands.
+        Some(Reply::Error(_)) => {}
+        _ => return Err(Error::Failed(UNEXPECTED)),
     }
-}
-
-/// The answer where EVAL is refused.
-fn status_without_eval(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> Result<Status, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        request.push(&[b"GET", name]);
-        if let Some(record) = record {
-            request.push(&[b"GET", record]);
-            request.informs = 1;
+        for key in keys {
+            request.push(&[b"GET", key]);
         }
+        request.informs = request.commands - 1;
     })?;
     let mut replies = answer.replies.into_iter();
     let status = match replies.next() {
         Some(Reply::Nil) => Status::default(),
         Some(Reply::Bulk(value)) => Status::held(value),
-        Some(Reply::Error(words)) => return Err(Error::Refused("GET", words)),
-        _ => return Err(Error::Failed("redis sent an unexpected reply to GET")),
+        other => return Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
     };
     Ok(with_record(status, replies.next()))
 }
 
-fn read(text: &[u8]) -> Option<Status> {
-    let mut parts = text.splitn(4, |&byte| byte == b' ');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<i64>().ok();
-    let (ttl, now, length) = (number()?, u64::try_from(number()?).ok()?, usize::try_from(number()?).ok()?);
-    let (value, record) = parts.next()?.split_at_checked(length)?;
-    let (value, ttl) = match ttl {
-        -2 => (None, Ttl::Unknown),
-        -1 => (Some(value.to_vec()), Ttl::Never),
-        seconds => (Some(value.to_vec()), Ttl::Seconds(u64::try_from(seconds).ok()?)),
+fn read(mut text: &[u8]) -> Option<Status> {
+    let (left, now, length) = (word(&mut text)?, number(word(&mut text)?)?, number(word(&mut text)?)?);
+    let (value, record) = text.split_at_checked(usize::try_from(length).ok()?)?;
+    let (value, ttl) = match left {
+        b"-2" => (None, Ttl::Unknown),
+        b"-1" => (Some(value.to_vec()), Ttl::Never),
+        seconds => (Some(value.to_vec()), Ttl::Seconds(number(seconds)?)),
     };
     let now = Some(now).filter(|now| *now > 0);
     Some(Status { value, ttl, now, record: Record::parse(record), ..Status::default() })

@@ -1,5 +1,4 @@
 use crate::clock;
-use std::fmt;
 
 /// The smallest number of 19 digits.
 const LEAST: u64 = 1_000_000_000_000_000_000;
@@ -39,8 +38,9 @@ impl Token {
     }
 }
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+#[cfg(test)]
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0.escape_ascii())
     }
 }

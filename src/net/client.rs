@@ -1,9 +1,8 @@
-use super::connection::{Broken, Connection, Stream};
+use super::connection::{AnyStream, Connection, UNASKED};
 use super::credentials::Credentials;
-use super::refusal::{Lasting, classify};
+use super::refusal::classify;
 use super::route::Route;
-use super::tls::Tls;
-use super::{Endpoint, Failure, Kind, Server};
+use super::{Endpoint, Failure, Kind, Outcome, Server};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use crate::interrupt::{Deadline, Interrupts, WaitError, WakeOn};
@@ -22,7 +21,8 @@ const HURRY: Duration = Duration::from_secs(5);
 /// What an exchange may cost, and what ends it.
 #[derive(Clone, Copy)]
 pub struct Budget {
-    /// The signals that end it. Where none does, a signal leaves it five seconds.
+    /// The signals that end it; where there are none, a signal leaves it five seconds. Whoever does not heed those that end
+    /// golock has a lock to lose, and insists: few refusals are answers to him.
     pub wake: WakeOn,
     /// Further connections after the first try.
     pub attempts: u32,
@@ -30,23 +30,19 @@ pub struct Budget {
     pub until: Instant,
     /// When the last attempt may begin.
     pub begin_by: Instant,
-    /// Which refusals end it.
-    pub lasting: Lasting,
 }
 
 /// A client of one Redis: connects when there is something to say, and again when that was lost.
+#[allow(missing_docs)]
 pub struct Client<'a> {
-    server: &'a Server,
+    pub server: &'a Server,
     credentials: Credentials,
     route: Route<'a>,
-    interrupts: &'a Interrupts,
-    log: &'a dyn Log,
+    pub interrupts: &'a Interrupts,
+    pub log: &'a dyn Log,
+    /// The budget of whoever asks for a lock: all refusals that last are final, and a signal ends it.
+    pub patience: Budget,
     connection: Option<Connection<'a>>,
-}
-
-/// A client with a budget, for one exchange or a few that belong together.
-pub struct Session<'c, 'a> {
-    client: &'c mut Client<'a>,
     budget: Budget,
 }
 
@@ -60,18 +56,21 @@ impl<'a> Client<'a> {
         log: &'a dyn Log,
     ) -> Self {
         let route = Route::new(server.endpoint.clone(), variables);
-        Self { server, credentials, route, interrupts, log, connection: None }
+        let (attempts, until, begin_by) = (server.attempts, Instant::NEVER, Instant::NEVER);
+        let patience = Budget { wake: WakeOn::Termination, attempts, until, begin_by };
+        Self { server, credentials, route, interrupts, log, connection: None, patience, budget: patience }
     }
 
-    /// What may be spent from here on.
-    pub fn with(&mut self, budget: Budget) -> Session<'_, 'a> {
-        Session { client: self, budget }
+    /// For an exchange, or a few that belong together, which may cost `budget`.
+    pub fn with(&mut self, budget: Budget) -> &mut dyn Exchange {
+        self.budget = budget;
+        self
     }
 
     /// Closes the connection; the next exchange opens a new one.
     pub fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.close();
+        if let Some(mut connection) = self.connection.take() {
+            connection.stream.close();
         }
     }
 
@@ -80,77 +79,61 @@ impl<'a> Client<'a> {
         self.credentials.redacted(text)
     }
 
-    /// The budget of whoever asks for a lock: all refusals that last are final, and a signal ends it.
-    pub fn patience(&self) -> Budget {
-        let (attempts, until, begin_by) = (self.server.attempts, Instant::NEVER, Instant::NEVER);
-        Budget { wake: WakeOn::Termination, attempts, until, begin_by, lasting: Lasting::Known }
-    }
-
     /// The budget of whoever gives one up, until `until` at the latest.
     pub fn insistence(&self, until: Instant) -> Budget {
-        Budget { wake: WakeOn::Nothing, until, lasting: Lasting::Forbidden, ..self.patience() }
+        Budget { wake: WakeOn::Nothing, until, ..self.patience }
     }
 
-    /// How long a command may be under way.
-    pub fn timeout(&self) -> Duration {
-        self.server.timeout
-    }
-}
-
-impl<'a> Session<'_, 'a> {
     fn deadline(&self) -> Deadline<'a> {
-        let at = Instant::after(self.client.server.timeout).min(self.budget.until);
-        Deadline { interrupts: self.client.interrupts, wake: self.budget.wake, at }
+        let at = Instant::after(self.server.timeout).min(self.budget.until);
+        Deadline { interrupts: self.interrupts, wake: self.budget.wake, at }
     }
 
     /// Name lookup, connect, TLS, AUTH and SELECT: under one deadline.
-    fn connect(&mut self) -> Result<Connection<'a>, Failure> {
-        let (deadline, client) = (self.deadline(), &mut *self.client);
-        let socket = client.route.connect(deadline)?;
-        let (peer, server) = (socket.peer, client.route.server());
-        let stream: Box<dyn Stream<'a> + 'a> = match (&mut client.credentials.tls, server) {
-            (Some(tls), Endpoint::Tcp(host, _)) => tls.wrap(host, socket, client.log)?,
-            _ => Box::new(socket),
+    fn connect(&mut self) -> Outcome<Connection<'a>> {
+        let deadline = self.deadline();
+        let socket = self.route.connect(deadline)?;
+        let peer = socket.peer.map_or(Line::default(), |peer| words!(" ({})", peer));
+        let server = self.route.server();
+        let (stream, may_be_tls, note): (AnyStream<'a>, _, _) = match (&mut self.credentials.tls, server) {
+            (Some(tls), Endpoint::Tcp(host, _)) => (tls.wrap(host, socket, self.log)?, false, tls.note()),
+            _ => (Box::new(socket), matches!(server, Endpoint::Tcp(..)), ""),
         };
-        let note = client.credentials.tls.as_ref().map_or("", Tls::note);
-        let peer = peer.map_or(Line::default(), |peer| words!(" ({})", peer));
-        client.log.debug(text!("connected to {}{}{}", *server, peer, note));
-        self.log_in(Connection::new(stream), deadline)
+        self.log.debug(text!("connected to {}{}{}", *server, peer, note));
+        self.log_in(Connection { stream, may_be_tls }, deadline)
     }
 
     /// AUTH and SELECT go out together, and both must be granted before anything else is sent: after a refused SELECT
     /// the lock would be left in database 0.
-    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Result<Connection<'a>, Failure> {
-        let (user, database) = (&self.client.server.user, self.client.server.database);
-        let (mut request, mut asked) = (Request::default(), Vec::new());
-        if let Some(password) = self.client.credentials.password() {
-            asked.push("AUTH");
-            match user {
-                Some(user) => request.push(&[b"AUTH", user, &password]),
-                None => request.push(&[b"AUTH", &password]),
-            }
+    fn log_in(&mut self, connection: Connection<'a>, deadline: Deadline<'a>) -> Outcome<Connection<'a>> {
+        let mut request = Request::default();
+        match (self.credentials.password(), &self.server.user) {
+            (Some(password), Some(user)) => request.push(&[b"AUTH", user, &password]),
+            (Some(password), None) => request.push(&[b"AUTH", &password]),
+            (None, _) => {}
         }
-        if database != 0 {
-            asked.push("SELECT");
-            request.push(&[b"SELECT", database.to_string().as_bytes()]);
+        let commands = if request.commands == 0 { &["SELECT"][..] } else { &["AUTH", "SELECT"] };
+        if self.server.database != 0 {
+            request.push(&[b"SELECT", self.server.database.to_string().as_bytes()]);
         }
-        if asked.is_empty() {
+        if request.commands == 0 {
             return Ok(connection);
         }
         // That a login is refused for good is an answer, whoever asks.
-        let (connection, replies) = self.converse(connection, &request, deadline, Lasting::Known)?;
-        for (command, reply) in asked.into_iter().zip(replies) {
+        let (connection, replies) = self.converse(connection, &request, deadline, false)?;
+        for (command, reply) in commands.iter().zip(replies) {
             match reply {
                 Reply::Status(words) if words == b"OK" => {}
                 // Whoever insists tries again: perhaps with the password that has worked before.
                 Reply::Error(words) => {
-                    let kind = if self.budget.lasting == Lasting::Known { Kind::Final } else { Kind::Busy };
-                    return Err(self.client.credentials.refused(kind, command, &words));
+                    let insists = self.budget.wake != WakeOn::Termination;
+                    let kind = if insists { Kind::Busy } else { Kind::Final };
+                    return Err(self.credentials.refused(kind, command, &words));
                 }
-                _ => return Err(Failure::lost("not the reply that was asked for")),
+                _ => return Err(Failure::lost(UNASKED)),
             }
         }
-        self.client.credentials.worked();
+        self.credentials.worked();
         Ok(connection)
     }
 
@@ -160,120 +143,106 @@ impl<'a> Session<'_, 'a> {
         connection: Connection<'a>,
         request: &Request,
         deadline: Deadline<'a>,
-        lasting: Lasting,
-    ) -> Result<(Connection<'a>, Vec<Reply>), Failure> {
-        let (client, server) = (&self.client, self.client.route.server());
-        let kind = |words: &[u8]| classify(words, lasting, server);
-        match connection.exchange(request, deadline) {
-            Ok((connection, mut replies)) => {
-                for reply in &mut replies {
-                    if let Reply::Error(words) = reply {
-                        *words = client.redacted(words);
-                    }
-                }
-                let judged = &replies[..request.commands - request.informs];
-                let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
-                let Some((kind, words)) = obstacle else { return Ok((connection, replies)) };
-                // Only the first command of a request changes something.
-                let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none());
-                Err(Failure { may_be_done, ..Failure::new(kind, words!("{}", Escaped(words))) })
+        insists: bool,
+    ) -> Outcome<(Connection<'a>, Vec<Reply>)> {
+        let (connection, mut replies) = connection.exchange(request, deadline)?;
+        for reply in &mut replies {
+            if let Reply::Error(words) = reply {
+                *words = self.redacted(words);
             }
-            Err(Broken::Refused(words)) => {
-                let words = client.redacted(&words);
-                Err(Failure::new(kind(&words).unwrap_or(Kind::Final), words!("{}", Escaped(&words))))
-            }
-            // TLS has shown itself, and on a Unix socket there is none.
-            Err(Broken::Silent(Failure { kind, why, .. }))
-                if client.credentials.tls.is_none() && matches!(server, Endpoint::Tcp(..)) =>
-            {
-                Err(Failure::new(kind, words!("{}; is it a port with TLS?", why)))
-            }
-            Err(Broken::Silent(failure) | Broken::Lost(failure)) => Err(failure),
         }
+        let informs = if connection.is_some() { request.informs } else { 0 };
+        let judged = &replies[..replies.len() - informs];
+        let kind = |words: &[u8]| classify(words, insists, self.route.server());
+        let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
+        let (kind, words) = match (obstacle, connection) {
+            (Some(obstacle), _) => obstacle,
+            (None, Some(connection)) => return Ok((connection, replies)),
+            (None, None) => (Kind::Final, replies.last().and_then(Reply::error).unwrap_or_default()),
+        };
+        // Only the first command of a request changes something.
+        let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none());
+        Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(words)) }))
     }
 
     /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
-    fn attempt(&mut self, build: Build<'_>) -> Result<(Vec<Reply>, Instant), Failure> {
-        let mut connection = match self.client.connection.take() {
+    fn attempt(&mut self, build: Build<'_>) -> Outcome<(Vec<Reply>, Instant)> {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            // Whatever was sent to log in, it was not what is asked.
-            None => self.connect().map_err(|failure| Failure { may_be_done: false, ..failure })?,
+            None => self.connect().map_err(|mut failure| {
+                // Whatever was sent to log in, it was not what is asked.
+                failure.may_be_done = false;
+                failure
+            })?,
         };
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(at, &mut request);
         if request.commands > 0 {
-            (connection, replies) = self.converse(connection, &request, self.deadline(), self.budget.lasting)?;
-            self.client.route.answered(connection.peer());
+            (connection, replies) =
+                self.converse(connection, &request, self.deadline(), self.budget.wake != WakeOn::Termination)?;
+            self.route.answered(connection.stream.socket().peer);
         }
-        self.client.connection = Some(connection);
+        self.connection = Some(connection);
         Ok((replies, at))
     }
 
     /// The wait before reconnect number `retry`, of which up to a fifth is random. False if there is to be none: a signal
     /// ended it, or the budget is spent. Whoever minds no signal has five more seconds then.
     fn pause(&mut self, retry: u32, server: &Endpoint, why: &Line) -> bool {
-        let (client, budget) = (&self.client, &mut self.budget);
-        let pause = clock::jittered(client.server.backoff.saturating_mul(retry));
+        let (interrupts, budget) = (self.interrupts, &mut self.budget);
+        let pause = clock::jittered(self.server.backoff.saturating_mul(retry));
         let end = Instant::after(pause);
         if retry >= budget.attempts || end > budget.until.min(budget.begin_by) {
             return false;
         }
-        client.log.debug(text!("{}: {}; trying again in {}", *server, *why, Span(pause)));
+        self.log.debug(text!("{}: {}; trying again in {}", *server, *why, Span(pause)));
         let insists = budget.wake == WakeOn::Nothing;
         let wake = if insists { WakeOn::Termination } else { budget.wake };
-        if pause.is_zero() || client.interrupts.wait(None, end, wake) != Err(WaitError::Interrupted) {
+        if pause.is_zero() || interrupts.wait(None, end, wake) != Err(WaitError::Interrupted) {
             return true;
         }
         if insists {
-            client.interrupts.forget_all();
+            interrupts.forget_all();
             budget.until = budget.until.min(Instant::after(HURRY));
         }
         insists
     }
 }
 
-impl Exchange for Session<'_, '_> {
+impl Exchange for Client<'_> {
     /// Sends what `build` makes until it is answered, each time on a new connection.
     fn exchange(&mut self, repeat: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
         let (began, mut redirects, mut tries, mut may_be_done) = (Instant::now(), 0, 0, false);
         loop {
-            let server = self.client.route.server().clone();
-            let Failure { kind, may_be_done: done, mut why } = match self.attempt(build) {
+            let server = self.route.server().clone();
+            let mut failure = match self.attempt(build) {
                 Ok((replies, asked)) => return Ok(Answer { replies, asked, repeated: may_be_done }),
                 Err(failure) => failure,
             };
-            may_be_done |= done;
-            self.client.route.failed(&kind);
-            let again = match &kind {
-                _ if repeat == Repeat::Never || self.client.interrupts.is_pending(self.budget.wake) => false,
-                Kind::Final => false,
-                Kind::Moved(node) if redirects < REDIRECTS => {
+            may_be_done |= failure.may_be_done;
+            self.route.failed(&failure.kind);
+            let interrupted = self.interrupts.is_pending(self.budget.wake);
+            let is_over = interrupted || repeat == Repeat::Never || failure.kind == Kind::Final;
+            if let (Kind::Moved(node), false) = (&failure.kind, is_over) {
+                if redirects < REDIRECTS {
                     // A redirection is not a failure.
-                    self.client.log.debug(text!("the lock lives on another node: {}", *node));
+                    self.log.debug(text!("the lock lives on another node: {}", *node));
                     redirects += 1;
                     continue;
                 }
-                Kind::Moved(node) => {
-                    why = words!("redirected again and again, at last to {}", *node);
-                    self.pause(tries, &server, &why)
-                }
-                _ => self.pause(tries, &server, &why),
-            };
+                failure.why = words!("redirected again and again, at last to {}", *node);
+            }
+            let again = !is_over && self.pause(tries, &server, &failure.why);
             tries += 1;
             if !again {
-                let interrupted = self.client.interrupts.is_pending(self.budget.wake);
-                let why = (!interrupted).then(|| gave_up(&server, &why, tries, began));
+                let spent = Span(Instant::now().since(began).unwrap_or_default());
+                let why = match tries {
+                    _ if self.interrupts.is_pending(self.budget.wake) => None,
+                    1 => Some(words!("{}: {}", server, failure.why)),
+                    _ => Some(words!("{}: {} ({} tries in {})", server, failure.why, tries, spent)),
+                };
                 return Err(Unanswered { why, may_be_done });
             }
         }
     }
-}
-
-/// That `server` was tried so often since `began`, and how it failed at last.
-fn gave_up(server: &Endpoint, why: &Line, tries: u32, began: Instant) -> Line {
-    if tries == 1 {
-        return words!("{}: {}", *server, *why);
-    }
-    let time = Span(Instant::now().since(began).unwrap_or_default());
-    words!("{}: {} ({} tries in {})", *server, *why, tries, time)
 }

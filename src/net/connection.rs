@@ -1,12 +1,15 @@
 use super::socket::Socket;
-use super::{Failure, Kind, tls};
+use super::{Failure, Outcome};
 use crate::interrupt::Deadline;
-use crate::resp::{Parsed, Reply, Request, parse};
-use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use crate::resp::{Reply, Request, parse};
+use crate::words;
+use std::io::{self, ErrorKind, Read, Write};
 
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
+
+/// What a server does that sends more, or something else, than it was asked for.
+pub(super) const UNASKED: &str = "not the reply that was asked for";
 
 /// A socket, or something that speaks through one.
 pub(super) trait Stream<'a>: Read + Write {
@@ -17,6 +20,8 @@ pub(super) trait Stream<'a>: Read + Write {
     fn close(&mut self) {}
 }
 
+pub(super) type AnyStream<'a> = Box<dyn Stream<'a> + 'a>;
+
 impl<'a> Stream<'a> for Socket<'a> {
     fn socket(&mut self) -> &mut Self {
         self
@@ -25,87 +30,55 @@ impl<'a> Stream<'a> for Socket<'a> {
 
 /// A connection on which nothing has failed so far.
 pub(super) struct Connection<'a> {
-    stream: Box<dyn Stream<'a> + 'a>,
-    /// Whether anything has come.
-    answered: bool,
-}
-
-/// How an exchange broke.
-pub(super) enum Broken {
-    /// The server has said why, and hung up.
-    Refused(Vec<u8>),
-    /// The server hung up on a connection of which it had not answered a single byte.
-    Silent(Failure),
-    /// Otherwise.
-    Lost(Failure),
+    pub(super) stream: AnyStream<'a>,
+    /// Whether nothing has come yet, so that it may be a port with TLS that we speak to without.
+    pub(super) may_be_tls: bool,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: Box<dyn Stream<'a> + 'a>) -> Self {
-        Self { stream, answered: false }
-    }
-
-    pub(super) fn peer(&mut self) -> Option<SocketAddr> {
-        self.stream.socket().peer
-    }
-
-    pub(super) fn close(mut self) {
-        self.stream.close();
-    }
-
-    /// Sends `request` and reads its replies. Gives itself back with them: whoever has a connection has one whose
-    /// next reply answers the next command.
-    pub(super) fn exchange(mut self, request: &Request, deadline: Deadline<'a>) -> Result<(Self, Vec<Reply>), Broken> {
+    /// Sends `request` and reads its replies. Gives itself back with all of them: whoever has a connection has one whose
+    /// next reply answers the next command. Without it the replies are refusals, after which the server hung up.
+    pub(super) fn exchange(mut self, request: &Request, deadline: Deadline<'a>) -> Outcome<(Option<Self>, Vec<Reply>)> {
         self.stream.socket().deadline = deadline;
         let mut replies = Vec::with_capacity(request.commands);
-        let sent = self.stream.write_all(&request.bytes).map_err(tls::failure);
-        match self.receive(request.commands, &mut replies).and_then(|()| sent.map_err(Broken::Lost)) {
-            Ok(()) => Ok((self, replies)),
-            Err(broken) => {
+        let sent = self.stream.write_all(&request.bytes).map_err(Box::<Failure>::from);
+        match self.receive(request.commands, &mut replies).and(sent) {
+            Ok(()) => Ok((Some(self), replies)),
+            Err(failure) => {
                 self.stream.socket().reset();
                 // A server that turns us away says so and hangs up, at times before it has read what we sent.
-                match replies.pop() {
-                    Some(Reply::Error(words)) if replies.iter().all(|reply| reply.error().is_some()) => {
-                        Err(Broken::Refused(words))
-                    }
-                    _ => Err(broken),
-                }
+                let is_refused = !replies.is_empty() && replies.iter().all(|reply| reply.error().is_some());
+                if is_refused { Ok((None, replies)) } else { Err(failure) }
             }
         }
     }
 
-    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Result<(), Broken> {
-        let lost = |words: &'static str| Broken::Lost(Failure::new(Kind::Lost, words));
+    fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Outcome<()> {
         let mut buffer = Vec::new();
         while replies.len() < count {
-            match parse(&buffer).map_err(lost)? {
-                Parsed::Complete(reply, used) => {
-                    buffer.drain(..used);
-                    replies.push(reply);
-                }
-                Parsed::Partial => self.fill(&mut buffer)?,
+            if let Some((reply, used)) = parse(&buffer).map_err(Failure::lost)? {
+                buffer.drain(..used);
+                replies.push(reply);
+                continue;
             }
+            let mut chunk = [0; CHUNK];
+            let count = match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(self.broken(ErrorKind::UnexpectedEof.into())),
+                read => read.map_err(|error| self.broken(error))?,
+            };
+            self.may_be_tls = false;
+            buffer.extend_from_slice(&chunk[..count]);
         }
-        if buffer.is_empty() { Ok(()) } else { Err(lost("not the reply that was asked for")) }
+        if buffer.is_empty() { Ok(()) } else { Err(Failure::lost(UNASKED)) }
     }
 
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), Broken> {
-        let mut chunk = [0; CHUNK];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => Err(self.broken(ErrorKind::UnexpectedEof.into())),
-            Err(error) => Err(self.broken(error)),
-            Ok(count) => {
-                self.answered = true;
-                buffer.extend_from_slice(&chunk[..count]);
-                Ok(())
-            }
-        }
-    }
-
-    fn broken(&self, error: std::io::Error) -> Broken {
+    fn broken(&self, error: io::Error) -> Box<Failure> {
         use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         let hung_up = matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe);
-        let failure = tls::failure(error);
-        if hung_up && !self.answered { Broken::Silent(failure) } else { Broken::Lost(failure) }
+        let failure = Box::<Failure>::from(error);
+        if !hung_up || !self.may_be_tls {
+            return failure;
+        }
+        Failure::lost(words!("{}; is it a port with TLS?", failure.why))
     }
 }

@@ -4,7 +4,6 @@ use super::{Failure, Kind, Server};
 use crate::files::Fresh;
 use crate::text::{Cause, Escaped, Line, Secret};
 use crate::words;
-use std::io;
 use std::path::Path;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
@@ -30,8 +29,7 @@ impl Credentials {
     /// Reads what `server` needs, if there is one. The words say which file is of no use.
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
-        let read = |path: &Path| Fresh::read(path, LIMIT).map_err(|error| unreadable(path, &error));
-        let file = server.auth_file.as_deref().map(read).transpose()?;
+        let file = server.auth_file.as_deref().map(|path| read(path, LIMIT)).transpose()?;
         if let Some(file) = file.as_ref().filter(|file| without_newline(file.content()).is_empty()) {
             return Err(words!("{}: it is empty", Escaped::path(file.path())));
         }
@@ -50,23 +48,27 @@ impl Credentials {
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
         let changed = self.file.as_ref().and_then(Fresh::changed);
         self.unproven = changed.filter(|content| self.refused.as_deref() != Some(without_newline(content)));
-        self.unproven.as_deref().map(without_newline).or(self.proven()).map(<[u8]>::to_vec)
+        self.current().map(<[u8]>::to_vec)
     }
 
-    /// It has worked.
+    fn current(&self) -> Option<&[u8]> {
+        self.unproven.as_deref().map(without_newline).or(self.proven())
+    }
+
     pub(super) fn worked(&mut self) {
         if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
             file.keep(content);
         }
     }
 
-    /// The failure that a refused AUTH or SELECT is.
-    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Failure {
-        let password = self.unproven.as_deref().map(without_newline).or(self.proven()).unwrap_or_default();
+    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
+        let password = self.current().unwrap_or_default();
         let ends = [password.first(), password.last()];
         let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);
-        let hint = "; the password begins or ends with white space or a byte order mark";
-        let hint = if command == "AUTH" && is_odd { hint } else { "" };
+        let hint = match command {
+            "AUTH" if is_odd => "; the password begins or ends with white space or a byte order mark",
+            _ => "",
+        };
         self.refused = Some(password.to_vec());
         Failure::new(kind, words!("{} was refused: {}{}", command, Escaped(words), hint))
     }
@@ -83,7 +85,7 @@ fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\n").unwrap_or(content)
 }
 
-/// Why the file at `path` is of no use.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Line {
-    words!("{}: {}", Escaped::path(path), Cause(error))
+/// Reads the file at `path`; the words say why it is of no use.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Fresh, Line> {
+    Fresh::read(path, limit).map_err(|error| words!("{}: {}", Escaped::path(path), Cause(&error)))
 }

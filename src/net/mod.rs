@@ -4,6 +4,8 @@
 //! back only with all replies. What was sent is then sent again on a new one, so every exchange must be repeatable;
 //! [`crate::lock`] sees to that.
 
+#![expect(clippy::unnecessary_box_returns, reason = "a failure travels far, and results are to be small")]
+
 mod client;
 mod connection;
 mod credentials;
@@ -14,9 +16,8 @@ mod socket;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
-pub use client::{Budget, Client, Session};
+pub use client::{Budget, Client};
 pub use credentials::Credentials;
-pub use refusal::Lasting;
 pub use resolve::answer_lookup;
 
 use crate::text::{Cause, Escaped, Line, Secret, Shown};
@@ -26,29 +27,26 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a server listens.
+/// Where a server listens: at a host (name, or address without brackets) and port, or on a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Endpoint {
-    /// Host name or address (IPv6 without brackets), and port.
     Tcp(String, u16),
-    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 /// The server, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Server {
-    /// Where it is.
     pub endpoint: Endpoint,
     /// The ACL user; without it AUTH sends the password alone.
     pub user: Option<Vec<u8>>,
-    /// The password.
     pub password: Option<Secret>,
     /// The file that holds the password.
     pub auth_file: Option<PathBuf>,
-    /// The database; SELECT is sent only when it is not 0.
+    /// SELECT is sent only when it is not 0.
     pub database: u32,
-    /// How the connection is encrypted, if it is.
     pub tls: Option<TlsOptions>,
     /// The time that one exchange may take: from name lookup to SELECT, or a request with its replies.
     pub timeout: Duration,
@@ -60,80 +58,63 @@ pub struct Server {
 
 /// How TLS is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct TlsOptions {
-    /// Whose certificates are accepted.
     pub trust: Trust,
-    /// The certificate of our own, if the server asks for one.
-    pub identity: Option<Identity>,
+    /// The PEM files of our own certificate, with those between it and the CA, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the server's certificate must hold, if that is not the host.
     pub name: Option<String>,
 }
 
-/// Whose certificates are accepted.
+/// Whose certificates are accepted: those of the CAs that Mozilla trusts, of the CAs in a PEM file, or everybody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Trust {
-    /// Those of the CAs that Mozilla trusts.
     BuiltIn,
-    /// Those of the CAs in this PEM file.
     File(PathBuf),
-    /// Everybody's.
     Anyone,
 }
 
-/// The PEM files of a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate, and those between it and the CA.
-    pub chain: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 /// Why one attempt at an exchange came to nothing.
-#[derive(Debug)]
 struct Failure {
-    /// What follows from it.
     kind: Kind,
     /// Whether what was sent may have been carried out, wholly or in part.
     may_be_done: bool,
-    /// The words.
     why: Line,
 }
 
-/// What follows from a failure.
+type Outcome<T> = Result<T, Box<Failure>>;
+
+/// What follows from a failure: the connection or the way to it was lost; the server has refused, which passes, or because
+/// it may only be read, or because the key lives on another node of the cluster; or trying again would not help.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// The connection, or the way to it, was lost.
     Lost,
-    /// The server has refused, which passes.
     Busy,
-    /// The server has refused, because it may only be read: another one is to be asked.
     ReadOnly,
-    /// Trying again would only give the same answer.
-    Final,
-    /// The key lives on another node of the cluster.
     Moved(Endpoint),
+    Final,
 }
 
 impl Server {
     /// The files that nobody else should be able to read.
     pub fn secrets(&self) -> impl Iterator<Item = &PathBuf> {
         let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-        self.auth_file.iter().chain(identity.map(|identity| &identity.key))
+        self.auth_file.iter().chain(identity.map(|(_, key)| key))
     }
 }
 
 impl Failure {
-    fn new(kind: Kind, why: impl Into<Line>) -> Self {
-        Self { may_be_done: kind == Kind::Lost, kind, why: why.into() }
+    fn new(kind: Kind, why: impl Into<Line>) -> Box<Self> {
+        Box::new(Self { may_be_done: kind == Kind::Lost, kind, why: why.into() })
     }
 
-    fn lost(why: impl Into<Line>) -> Self {
+    fn lost(why: impl Into<Line>) -> Box<Self> {
         Self::new(Kind::Lost, why)
     }
 
-    /// The connection broke, or its deadline passed.
-    fn io(error: &io::Error) -> Self {
+    fn io(error: &io::Error) -> Box<Self> {
         Self::lost(match error.kind() {
             ErrorKind::TimedOut => "no answer in time".into(),
             ErrorKind::UnexpectedEof => "connection closed without an answer".into(),
@@ -146,8 +127,10 @@ impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             // A redirection names it as it pleases.
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis at [{}]:{port}", Escaped(host.as_bytes())),
-            Self::Tcp(host, port) => write!(f, "redis at {}:{port}", Escaped(host.as_bytes())),
+            Self::Tcp(host, port) => {
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                write!(f, "redis at {open}{}{close}:{port}", Escaped(host.as_bytes()))
+            }
             Self::Unix(path) => write!(f, "redis at {}", Escaped::path(path)),
         }
     }

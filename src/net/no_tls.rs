@@ -1,8 +1,8 @@
 //! In the place of TLS in a golock that was built without it.
 
-use super::connection::Stream;
+use super::connection::AnyStream;
 use super::socket::Socket;
-use super::{Failure, TlsOptions};
+use super::{Failure, Outcome, TlsOptions};
 use crate::text::{Line, Log};
 use std::io;
 
@@ -17,17 +17,13 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn wrap<'a>(
-        &mut self,
-        _: &str,
-        _: Socket<'a>,
-        _: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+    pub(super) fn wrap<'a>(&mut self, _: &str, _: Socket<'a>, _: &dyn Log) -> Outcome<AnyStream<'a>> {
         match *self {}
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "with TLS it is consumed")]
-pub(super) fn failure(error: io::Error) -> Failure {
-    Failure::io(&error)
+impl From<io::Error> for Box<Failure> {
+    fn from(error: io::Error) -> Self {
+        Failure::io(&error)
+    }
 }

@@ -4,52 +4,34 @@ use super::{Endpoint, Kind};
 
 /// Errors that are known to last, by their code. All others pass, and are tried again within the budget: those of a server
 /// that loads, fails over, cannot save or is full, and those of a proxy whose server is away.
-const LASTING: [&[u8]; 6] = [b"NOAUTH", b"WRONGPASS", b"NOPERM", b"WRONGTYPE", b"DENIED", b"CROSSSLOT"];
+const LASTING: [&[u8]; 5] = [b"NOAUTH", b"WRONGPASS", b"WRONGTYPE", b"DENIED", b"CROSSSLOT"];
 
 /// Those whose code says nothing, by their words. The text is for people, and differs between versions and proxies.
+#[rustfmt::skip]
 const LASTING_WORDS: [&[u8]; 12] = [
-    b"unknown command",
-    b"unsupported",
-    b"not supported",
-    b"not allowed",
-    b"wrong number of arguments",
-    b"DB index",
-    b"invalid password",
-    b"no password is set",
-    b"without any password",
-    b"Protocol error",
-    b"syntax error",
-    b"user_script",
+    b"unknown command", b"unsupported", b"not supported", b"not allowed",
+    b"wrong number of arguments", b"DB index", b"invalid password", b"no password is set", b"without any password",
+    b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// Those of a server that does not do what is asked at all, or not for us.
-const NEVER: [&[u8]; 4] = [b"unknown command", b"unsupported", b"not supported", b"not allowed"];
+/// The first so many of them mean that what is asked is not done at all, or not for us.
+const NEVER: usize = 4;
 
 /// How much of the beginning of a password tells of it.
 const TELLING: usize = 6;
 
-/// What stands in the place of a password that a server repeats to us.
-const REDACTED: &[u8] = b"***";
-
-/// Which refusals are answers, and not tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lasting {
-    /// All that are known to last.
-    Known,
-    /// Only that a command is not known, or not permitted: there is a lock to be given up, and it pays to insist.
-    Forbidden,
-}
-
-/// What follows from the error `words`, got from the server at `asked`; `None` if it is an answer.
-pub(super) fn classify(words: &[u8], lasting: Lasting, asked: &Endpoint) -> Option<Kind> {
-    let (code, has) = (code(words), |part: &&[u8]| words.windows(part.len()).any(|found| found == *part));
-    match (code, lasting) {
-        (b"MOVED", _) => Some(moved(words, asked).map_or(Kind::Busy, Kind::Moved)),
-        (b"READONLY", _) => Some(Kind::ReadOnly),
-        (b"NOPERM", _) => None,
-        (b"ERR", Lasting::Forbidden) if NEVER.iter().any(has) => None,
-        (_, Lasting::Known) if LASTING.contains(&code) => None,
-        (b"ERR", Lasting::Known) if LASTING_WORDS.iter().any(has) => None,
+/// What follows from the error `words`, got from the server at `asked`; `None` if it is an answer. To whoever insists,
+/// because there is a lock to be given up, that is only that a command is not known, or not permitted; to others whatever
+/// is known to last.
+pub(super) fn classify(words: &[u8], insists: bool, asked: &Endpoint) -> Option<Kind> {
+    let has = |part: &&[u8]| words.windows(part.len()).any(|found| found == *part);
+    let lasting_words = if insists { &LASTING_WORDS[..NEVER] } else { &LASTING_WORDS };
+    match code(words) {
+        b"MOVED" => Some(moved(words, asked).map_or(Kind::Busy, Kind::Moved)),
+        b"READONLY" => Some(Kind::ReadOnly),
+        b"NOPERM" => None,
+        b"ERR" if lasting_words.iter().any(has) => None,
+        code if LASTING.contains(&code) && !insists => None,
         _ => Some(Kind::Busy),
     }
 }
@@ -84,7 +66,7 @@ pub(super) fn redact(words: &[u8], password: &[u8]) -> Vec<u8> {
         let same = |shown: u8, secret: u8| shown == secret || (shown == b' ' && matches!(secret, b'\r' | b'\n'));
         let common = rest.iter().zip(password).take_while(|&(&shown, &secret)| same(shown, secret)).count();
         if common > 0 && common >= password.len().min(TELLING) {
-            clean.extend_from_slice(REDACTED);
+            clean.extend_from_slice(b"***");
             rest = &rest[common..];
         } else {
             clean.push(first);
@@ -98,8 +80,8 @@ pub(super) fn redact(words: &[u8], password: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn judge(words: &str, lasting: Lasting) -> Option<Kind> {
-        classify(words.as_bytes(), lasting, &Endpoint::Tcp("asked".into(), 1))
+    fn judge(words: &str, insists: bool) -> Option<Kind> {
+        classify(words.as_bytes(), insists, &Endpoint::Tcp("asked".into(), 1))
     }
 
     #[test]
@@ -117,8 +99,8 @@ mod tests {
             "upstream failure",
             "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -MISCONF x",
         ] {
-            for lasting in [Lasting::Known, Lasting::Forbidden] {
-                assert_eq!(judge(words, lasting), Some(Kind::Busy), "{words}");
+            for insists in [false, true] {
+                assert_eq!(judge(words, insists), Some(Kind::Busy), "{words}");
             }
         }
         for words in [
@@ -130,27 +112,20 @@ mod tests {
             "ERR invalid password",
             "ERR Protocol error: invalid bulk length",
         ] {
-            assert_eq!(
-                (judge(words, Lasting::Known), judge(words, Lasting::Forbidden)),
-                (None, Some(Kind::Busy)),
-                "{words}"
-            );
+            assert_eq!((judge(words, false), judge(words, true)), (None, Some(Kind::Busy)), "{words}");
         }
         for words in ["NOPERM this user has no permissions to run the 'eval' command", "ERR unknown command `EVAL`"] {
-            assert_eq!((judge(words, Lasting::Known), judge(words, Lasting::Forbidden)), (None, None), "{words}");
+            assert_eq!((judge(words, false), judge(words, true)), (None, None), "{words}");
         }
-        assert_eq!(
-            judge("READONLY You can't write against a read only replica.", Lasting::Known),
-            Some(Kind::ReadOnly)
-        );
+        assert_eq!(judge("READONLY You can't write against a read only replica.", false), Some(Kind::ReadOnly));
         let wrapped =
             "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write.";
-        assert_eq!(judge(wrapped, Lasting::Forbidden), Some(Kind::ReadOnly));
+        assert_eq!(judge(wrapped, true), Some(Kind::ReadOnly));
     }
 
     #[test]
     fn moved_names_the_next_server() {
-        let target = |words: &str| match judge(words, Lasting::Known) {
+        let target = |words: &str| match judge(words, false) {
             Some(Kind::Moved(Endpoint::Tcp(host, port))) => format!("{host} {port}"),
             other => format!("{other:?}"),
         };
@@ -160,7 +135,7 @@ mod tests {
         assert_eq!(target("MOVED 3999 :6381"), "asked 6381");
         assert_eq!(target("MOVED 3999 ?:6381"), "asked 6381");
         for words in ["MOVED", "MOVED 1", "MOVED 1 host", "MOVED 1 host:99999", "MOVED 1 a\0b:5", "MOVED 1 a\x1bb:5"] {
-            assert_eq!(judge(words, Lasting::Known), Some(Kind::Busy), "{words}");
+            assert_eq!(judge(words, false), Some(Kind::Busy), "{words}");
         }
     }
 

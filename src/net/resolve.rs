@@ -27,53 +27,46 @@ pub(super) fn known(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 }
 
 /// getaddrinfo(3) has no time limit, so golock starts itself to call it, and kills what takes too long.
-pub(super) fn look_up(
-    host: &str,
-    port: u16,
-    variables: &Variables,
-    deadline: Deadline<'_>,
-) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn look_up(host: &str, port: u16, env: &Variables, deadline: Deadline<'_>) -> io::Result<Vec<SocketAddr>> {
     let (answer, asked) = UnixStream::pair()?;
     let spawn = Spawn {
         program: Path::new(SELF),
         words: &CStrings::words([SELF, MARK, host, &port.to_string()].map(str::as_bytes)),
-        environment: &CStrings::environment(variables, &[]),
+        environment: &CStrings::environment(env, &[]),
         stdout: Some(asked.as_fd()),
         inherited: None,
         leads: false,
     };
-    let child = match spawn.start() {
-        Err(error) if is_no_self(&error) => return (host, port).to_socket_addrs().map(Vec::from_iter),
-        started => started?,
-    };
-    drop(asked);
     let mut text = String::new();
-    let read = Socket { fd: answer.into(), peer: None, deadline }.take(ANSWER_LIMIT).read_to_string(&mut text);
-    let _ = kill_process(child, Signal::KILL);
-    // It has been killed, so this takes no time.
-    let _ = waitpid(Some(child), WaitOptions::empty());
-    read?;
-    let mut addresses = Vec::new();
-    for line in text.lines() {
-        match line.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => return Err(io::Error::other(text)),
+    match spawn.start() {
+        Err(error) if is_no_self(&error) => text = addresses(host, port),
+        started => {
+            let child = started?;
+            drop(asked);
+            let read = Socket { fd: answer.into(), peer: None, deadline }.take(ANSWER_LIMIT).read_to_string(&mut text);
+            let _ = kill_process(child, Signal::KILL);
+            // It has been killed, so this takes no time.
+            let _ = waitpid(Some(child), WaitOptions::empty());
+            read?;
         }
     }
-    Ok(addresses)
+    let addresses: Result<_, _> = text.lines().map(str::parse).collect();
+    addresses.map_err(|_| io::Error::other(text))
 }
 
-/// If `args` ask for the addresses of a host, one in each line; or why there are none.
-pub fn answer_lookup(args: &[OsString]) -> Option<String> {
-    let [mark, host, port] = args else { return None };
-    let (host, port) = (host.to_str()?, port.to_str()?.parse::<u16>().ok()?);
-    if mark != MARK {
-        return None;
-    }
-    // Nobody waits for the answer any more when golock is gone.
-    let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    Some(match (host, port).to_socket_addrs() {
+/// The addresses of `host`, one in each line; or why there are none.
+fn addresses(host: &str, port: u16) -> String {
+    match (host, port).to_socket_addrs() {
         Ok(found) => found.map(|address| address.to_string() + "\n").collect(),
         Err(error) => error.to_string(),
-    })
+    }
+}
+
+/// The answer of a golock whose `args` ask for the addresses of a host.
+pub fn answer_lookup(args: &[OsString]) -> Option<String> {
+    let [mark, host, port] = args else { return None };
+    let (host, port) = (host.to_str()?, port.to_str()?.parse().ok().filter(|_| mark == MARK)?);
+    // Nobody waits for the answer any more when golock is gone.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    Some(addresses(host, port))
 }

@@ -1,14 +1,15 @@
 //! A connected socket that keeps a deadline.
 
-use super::{Failure, Kind};
+use super::{Failure, Outcome};
 use crate::clock::Instant;
 use crate::interrupt::Deadline;
 use crate::text::Cause;
 use crate::words;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, sockopt};
+use rustix::net::{SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -27,33 +28,31 @@ pub(super) struct Socket<'a> {
 }
 
 impl<'a> Socket<'a> {
-    /// Connects to the socket at `path`.
-    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> io::Result<Self> {
-        let fd = connect(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, deadline)?;
+    pub(super) fn unix(path: &Path, deadline: Deadline<'a>) -> Outcome<Self> {
+        let address = SocketAddrUnix::new(path).map_err(io::Error::from);
+        let fd = address.and_then(|address| connect(&address.into(), deadline)).map_err(|error| unreachable(&error))?;
         Ok(Self { fd, peer: None, deadline })
     }
 
-    /// Connects to one of `addresses`, trying all of them in rounds. The error is that of the last one that said anything,
-    /// or that the time is over.
-    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> io::Result<Self> {
+    /// Connects to one of `addresses`, trying all of them in rounds. The failure is that of the last one that said
+    /// anything, or that the time is over.
+    pub(super) fn tcp(addresses: &[SocketAddr], deadline: Deadline<'a>) -> Outcome<Self> {
         let (mut last, mut left) = (ErrorKind::AddrNotAvailable.into(), addresses.to_vec());
         let mut share = HEAD_START;
         while !left.is_empty() {
             let alone = left.len() == 1;
-            let mut slow = Vec::new();
-            for &peer in &left {
-                let family = if peer.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+            for peer in mem::take(&mut left) {
                 let until = if alone { deadline } else { deadline.min(Instant::after(share)) };
-                match connect(family, &peer, until) {
+                match connect(&peer.into(), until) {
                     Ok(fd) => return Ok(Self { fd, peer: Some(peer), deadline }),
-                    Err(error) if error.kind() == ErrorKind::TimedOut && until.at < deadline.at => slow.push(peer),
+                    Err(error) if error.kind() == ErrorKind::TimedOut && until.at < deadline.at => left.push(peer),
                     Err(error) => last = error,
                 }
-                deadline.check()?;
+                deadline.check().map_err(|error| unreachable(&error))?;
             }
-            (left, share) = (slow, share.saturating_mul(2));
+            share = share.saturating_mul(2);
         }
-        Err(last)
+        Err(unreachable(&last))
     }
 
     /// Makes the end of this socket a reset (`SO_LINGER` of zero, socket(7)): what the kernel has not delivered yet is
@@ -64,17 +63,16 @@ impl<'a> Socket<'a> {
     }
 }
 
-/// The failure to connect that `error` stands for.
-pub(super) fn unreachable(error: &io::Error) -> Failure {
+fn unreachable(error: &io::Error) -> Box<Failure> {
     match error.kind() {
-        ErrorKind::TimedOut => Failure::new(Kind::Lost, "no connection in time"),
-        _ => Failure::new(Kind::Lost, words!("{}", Cause(error))),
+        ErrorKind::TimedOut => Failure::lost("no connection in time"),
+        _ => Failure::lost(words!("{}", Cause(error))),
     }
 }
 
-fn connect(family: AddressFamily, address: &impl SocketAddrArg, deadline: Deadline<'_>) -> io::Result<OwnedFd> {
+fn connect(address: &SocketAddrAny, deadline: Deadline<'_>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let fd = rustix::net::socket_with(address.address_family(), SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&fd, address) {
         // connect(2): interrupted or not, the attempt goes on, and its end makes the socket writable.
         Err(Errno::INPROGRESS | Errno::INTR) => {

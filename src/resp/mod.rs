@@ -8,18 +8,14 @@ mod parse;
 
 pub use parse::{BULK_LIMIT, Error, LINE_LIMIT, Parsed, parse};
 
-/// One reply of the server.
+/// One reply of the server: `+OK`, `-ERR …` (its refusal in its own words), `:1`, `$3 …`, or `$-1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
 pub enum Reply {
-    /// `+OK`: a status.
     Status(Vec<u8>),
-    /// `-ERR …`: the server's refusal in its own words.
     Error(Vec<u8>),
-    /// `:1`.
     Integer(i64),
-    /// `$3 …`: bytes.
     Bulk(Vec<u8>),
-    /// `$-1`: no value.
     Nil,
 }
 
@@ -28,22 +24,13 @@ impl Reply {
     pub fn error(&self) -> Option<&[u8]> {
         if let Self::Error(words) = self { Some(words) } else { None }
     }
-
-    /// The text in it, if there is one.
-    pub fn text(&mut self) -> Option<&mut Vec<u8>> {
-        match self {
-            Self::Status(text) | Self::Error(text) | Self::Bulk(text) => Some(text),
-            Self::Integer(_) | Self::Nil => None,
-        }
-    }
 }
 
-/// Commands that are sent together.
+/// So many commands that are sent together, as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Request {
-    /// Their bytes.
     pub bytes: Vec<u8>,
-    /// How many there are.
     pub commands: usize,
     /// How many at their end only inform: that one of them is refused is an answer as well.
     pub informs: usize,
@@ -53,19 +40,15 @@ impl Request {
     /// Appends `command`, a list of arguments of any bytes, as an array of bulk strings.
     pub fn push(&mut self, command: &[&[u8]]) {
         self.bytes.reserve(command.iter().map(|argument| argument.len() + 16).sum());
-        self.header(b'*', command.len());
+        self.line(&[b"*", command.len().to_string().as_bytes()]);
         for argument in command {
-            self.header(b'$', argument.len());
-            self.bytes.extend_from_slice(argument);
-            self.bytes.extend_from_slice(b"\r\n");
+            self.line(&[b"$", argument.len().to_string().as_bytes(), b"\r\n", argument]);
         }
         self.commands += 1;
     }
 
-    fn header(&mut self, kind: u8, length: usize) {
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(length.to_string().as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
+    fn line(&mut self, parts: &[&[u8]]) {
+        parts.iter().chain(&[&b"\r\n"[..]]).for_each(|part| self.bytes.extend_from_slice(part));
     }
 }
 

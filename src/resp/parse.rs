@@ -1,4 +1,5 @@
 use super::Reply;
+use std::str::FromStr;
 
 /// The longest status, error, integer or length line, without its CRLF. The longest that Redis itself sends has 1,065
 /// bytes: the refusal of protected mode, which a new user is the most likely to meet.
@@ -10,103 +11,75 @@ pub const BULK_LIMIT: usize = 64 * 1024;
 /// The most digits that a 64-bit number has.
 const DIGITS: usize = 19;
 
-/// What a buffer holds at its start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    /// A reply, and the number of bytes that it took.
-    Complete(Reply, usize),
-    /// The beginning of a reply: ask again with more bytes. Never said of more bytes than the limits allow.
-    Partial,
-}
+const BAD_LINE_END: Error = "a reply without its line end";
+
+/// What a buffer holds at its start: a reply, with the number of bytes that it took, or only the beginning of one. That is
+/// never said of more bytes than the limits allow.
+pub type Parsed = Option<(Reply, usize)>;
 
 /// Why bytes are not a reply that golock reads, in words.
 pub type Error = &'static str;
 
-const UNEXPECTED_TYPE: Error = "a reply of an unexpected type";
-const HTTP: Error = "not Redis: it looks like HTTP";
-const TLS: Error = "not plain Redis: it looks like TLS";
-const NOT_REDIS: Error = "not Redis: a reply does not begin like that";
-const LINE_TOO_LONG: Error = "a reply without end";
-const BAD_LINE_END: Error = "a reply without its line end";
-const BAD_LENGTH: Error = "a reply whose length is not a number";
-const BULK_TOO_LONG: Error = "a reply that is too long";
-const BAD_INTEGER: Error = "a reply that is not a number";
-
-/// A TLS alert (RFC 8446, section 5.1), which a server of TLS sends when it does not understand us.
-const ALERT: u8 = 0x15;
-
 /// Reads one reply from the start of `bytes`, consuming nothing.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Error> {
-    let Some((&kind, rest)) = bytes.split_first() else { return Ok(Parsed::Partial) };
+    let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     match kind {
         b'+' | b'-' | b':' | b'$' => {}
         b'*' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'%' | b'~' | b'>' | b'|' => {
-            return Err(UNEXPECTED_TYPE);
+            return Err("a reply of an unexpected type");
         }
-        b'H' => return Err(HTTP),
-        ALERT => return Err(TLS),
-        _ => return Err(NOT_REDIS),
+        b'H' => return Err("not Redis: it looks like HTTP"),
+        // A TLS alert (RFC 8446, section 5.1), which a server of TLS sends when it does not understand us.
+        0x15 => return Err("not plain Redis: it looks like TLS"),
+        _ => return Err("not Redis: a reply does not begin like that"),
     }
-    let Some(line) = line(rest)? else { return Ok(Parsed::Partial) };
-    let used = 1 + line.len() + 2;
-    let reply = match kind {
-        b'+' => Reply::Status(line.to_vec()),
-        b'-' => Reply::Error(line.to_vec()),
-        b':' => Reply::Integer(integer(line).ok_or(BAD_INTEGER)?),
-        _ => return bulk(line, bytes, used),
+    let Some(end) = rest.iter().take(LINE_LIMIT + 1).position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        return if rest.len() > LINE_LIMIT { Err("a reply without end") } else { Ok(None) };
     };
-    Ok(Parsed::Complete(reply, used))
-}
-
-/// The line at the start of `bytes`, without its CRLF; none if it has not ended yet.
-fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
-    let Some(end) = bytes.iter().take(LINE_LIMIT + 1).position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return if bytes.len() > LINE_LIMIT { Err(LINE_TOO_LONG) } else { Ok(None) };
+    let (line, body) = match &rest[end..] {
+        [b'\r', b'\n', body @ ..] => (&rest[..end], body),
+        [b'\r'] => return Ok(None),
+        _ => return Err(BAD_LINE_END),
     };
-    match &bytes[end..] {
-        [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
-        [b'\r'] => Ok(None),
-        _ => Err(BAD_LINE_END),
-    }
+    let used = 1 + end + 2;
+    Ok(Some(match kind {
+        b'+' => (Reply::Status(line.to_vec()), used),
+        b'-' => (Reply::Error(line.to_vec()), used),
+        b':' => (Reply::Integer(number(line).ok_or("a reply that is not a number")?), used),
+        _ if line == b"-1" => (Reply::Nil, used),
+        _ => {
+            let length: u64 = number(line).ok_or("a reply whose length is not a number")?;
+            let length = usize::try_from(length).ok().filter(|&length| length <= BULK_LIMIT);
+            let length = length.ok_or("a reply that is too long")?;
+            match body.get(length..).unwrap_or_default() {
+                [] | [b'\r'] => return Ok(None),
+                [b'\r', b'\n', ..] => (Reply::Bulk(body[..length].to_vec()), used + length + 2),
+                _ => return Err(BAD_LINE_END),
+            }
+        }
+    }))
 }
 
-/// A bulk string whose length line, ending at `start` in `bytes`, is `length`.
-fn bulk(length: &[u8], bytes: &[u8], start: usize) -> Result<Parsed, Error> {
-    if length == b"-1" {
-        return Ok(Parsed::Complete(Reply::Nil, start));
-    }
-    let length = natural(length).ok_or(BAD_LENGTH)?;
-    let length = usize::try_from(length).ok().filter(|&n| n <= BULK_LIMIT).ok_or(BULK_TOO_LONG)?;
-    let body = &bytes[start..];
-    match body.get(length..).unwrap_or_default() {
-        [] | [b'\r'] => Ok(Parsed::Partial),
-        [b'\r', b'\n', ..] => Ok(Parsed::Complete(Reply::Bulk(body[..length].to_vec()), start + length + 2)),
-        _ => Err(BAD_LINE_END),
-    }
-}
-
-fn integer(digits: &[u8]) -> Option<i64> {
-    match digits.strip_prefix(b"-") {
-        Some(b"0") => None,
-        Some(digits) => natural(digits).and_then(|n| 0_i64.checked_sub_unsigned(n)),
-        None => natural(digits).and_then(|n| i64::try_from(n).ok()),
-    }
-}
-
-/// Digits only: no sign, no space, no leading zero; the count is checked before anything is multiplied.
-fn natural(digits: &[u8]) -> Option<u64> {
-    let plain = match digits {
-        [b'0'] => true,
-        [b'1'..=b'9', rest @ ..] => rest.len() < DIGITS && rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    plain.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+/// A number to the letter: no plus, no space, no leading zero.
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_plain = text == b"0" || matches!(digits.first(), Some(b'1'..=b'9'));
+    std::str::from_utf8(text).ok().filter(|_| is_plain && digits.len() <= DIGITS)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const UNEXPECTED_TYPE: Error = "a reply of an unexpected type";
+    const HTTP: Error = "not Redis: it looks like HTTP";
+    const TLS: Error = "not plain Redis: it looks like TLS";
+    const NOT_REDIS: Error = "not Redis: a reply does not begin like that";
+    const LINE_TOO_LONG: Error = "a reply without end";
+    const BAD_LENGTH: Error = "a reply whose length is not a number";
+    const BULK_TOO_LONG: Error = "a reply that is too long";
+    const BAD_INTEGER: Error = "a reply that is not a number";
 
     fn samples() -> Vec<(Vec<u8>, Reply)> {
         let long = vec![b'x'; 65_536];
@@ -136,7 +109,7 @@ mod tests {
         let (mut buffer, mut found) = (Vec::new(), None);
         for piece in pieces {
             buffer.extend_from_slice(piece);
-            if let (None, Parsed::Complete(reply, used)) = (&found, parse(&buffer)?) {
+            if let (None, Some((reply, used))) = (&found, parse(&buffer)?) {
                 found = Some((reply, used));
             }
         }
@@ -147,10 +120,10 @@ mod tests {
     fn every_proper_prefix_is_partial_and_the_rest_is_left() {
         for (bytes, reply) in samples() {
             for end in 0..bytes.len() {
-                assert_eq!(parse(&bytes[..end]), Ok(Parsed::Partial), "{end} bytes of {reply:?}");
+                assert_eq!(parse(&bytes[..end]), Ok(None), "{end} bytes of {reply:?}");
             }
             let more = [bytes.as_slice(), b"+more"].concat();
-            assert_eq!(parse(&more), Ok(Parsed::Complete(reply, bytes.len())));
+            assert_eq!(parse(&more), Ok(Some((reply, bytes.len()))));
         }
     }
 
@@ -219,8 +192,8 @@ mod tests {
     fn a_line_of_the_limit_is_read_and_memory_is_bounded_by_the_limits() {
         let line = vec![b'x'; LINE_LIMIT];
         let whole = [b"+", line.as_slice(), b"\r\n"].concat();
-        assert_eq!(parse(&whole), Ok(Parsed::Complete(Reply::Status(line.clone()), LINE_LIMIT + 3)));
-        assert_eq!(parse(&whole[..=LINE_LIMIT]), Ok(Parsed::Partial));
+        assert_eq!(parse(&whole), Ok(Some((Reply::Status(line.clone()), LINE_LIMIT + 3))));
+        assert_eq!(parse(&whole[..=LINE_LIMIT]), Ok(None));
         for start in [&b"+"[..], b"$65536\r\n"] {
             let most = [start, &vec![b'x'; LINE_LIMIT + BULK_LIMIT + 8]].concat();
             assert!(parse(&most).is_err(), "no buffer beyond the limits is ever partial");
@@ -234,7 +207,7 @@ mod tests {
             cut in 0_usize..24,
         ) {
             let (left, right) = bytes.split_at(cut.min(bytes.len()));
-            if let Ok(Parsed::Complete(reply, used)) = parse(&bytes) {
+            if let Ok(Some((reply, used))) = parse(&bytes) {
                 let piecewise = feed([left, right]).expect("no prefix of a reply is an error");
                 prop_assert_eq!(piecewise, Some((reply, bytes.len() - used)));
             } else if parse(left).is_err() {

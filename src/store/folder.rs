@@ -6,7 +6,7 @@ use crate::words;
 use rustix::process::geteuid;
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, Metadata};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -32,12 +32,14 @@ pub(super) fn make(folder: &Path) -> Result<(), Line> {
 /// Refuses a `folder` that another user could use against us. What is not there yet is judged by what it is made in.
 pub(super) fn secure(folder: &Path) -> Result<(), Line> {
     if let Ok(found) = folder.symlink_metadata() {
-        let refused = |why| Err(not_safe(folder, why));
-        match found.mode() {
-            _ if found.file_type().is_symlink() => return refused("a symbolic link"),
-            _ if found.uid() != geteuid().as_raw() => return refused("another user's"),
-            mode if mode & 0o022 != 0 => return refused("writable by others"),
-            _ => {}
+        let why = match found.mode() {
+            _ if found.is_symlink() => Some("a symbolic link"),
+            _ if found.uid() != geteuid().as_raw() => Some("another user's"),
+            mode if mode & 0o022 != 0 => Some("writable by others"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(not_safe(folder, why));
         }
     }
     let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
@@ -49,12 +51,12 @@ pub(super) fn secure(folder: &Path) -> Result<(), Line> {
 /// could; the sticky bit forbids that.
 fn trust(path: &Path) -> Result<(), Line> {
     let found = path.symlink_metadata().map_err(|error| failed("look at", path, &error))?;
-    let open = |found: &Metadata| !found.file_type().is_symlink() && found.mode() & 0o1002 == 0o002;
-    match found.uid() {
-        uid if uid != 0 && uid != geteuid().as_raw() => Err(not_safe(path, "another user's")),
-        _ if open(&found) => Err(not_safe(path, "writable by everybody")),
-        _ => Ok(()),
-    }
+    let why = match found.uid() {
+        uid if uid != 0 && uid != geteuid().as_raw() => "another user's",
+        _ if !found.is_symlink() && found.mode() & 0o1002 == 0o002 => "writable by everybody",
+        _ => return Ok(()),
+    };
+    Err(not_safe(path, why))
 }
 
 fn not_safe(path: &Path, why: &'static str) -> Line {

@@ -2,14 +2,15 @@
 //! held until the job has ended, however golock went; golock unlocks it when the job has ended, and at RELEASE.
 
 use super::lockfile::{self, Content, is_at};
-use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun};
+use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, told};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
+use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, Token, Ttl, digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::{text, words};
-use std::fs::{self, File, TryLockError};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +33,7 @@ const SWEPT: usize = 200;
 /// How long nobody else tells that a lock is overdue.
 const TOLD: Duration = Duration::from_hours(1);
 
-/// A lock in a file.
+/// A lock in a file, which we hold or not.
 pub struct LocalStore<'a> {
     options: LockOptions,
     prefix: &'a [u8],
@@ -40,22 +41,10 @@ pub struct LocalStore<'a> {
     path: PathBuf,
     interrupts: &'a Interrupts,
     log: &'a dyn Log,
-}
-
-/// The same, when we have locked it.
-struct LocalLock<'a> {
-    store: LocalStore<'a>,
-    file: File,
+    /// The file, as long as we have it locked.
+    file: Option<File>,
     content: Content,
     hold_end: Instant,
-    /// Whether RELEASE has come, and the lock was let go.
-    is_unlocked: bool,
-}
-
-/// What is at a path: the file, locked by us or by another.
-enum Found {
-    Locked(File),
-    Held(File),
 }
 
 impl<'a> LocalStore<'a> {
@@ -70,36 +59,36 @@ impl<'a> LocalStore<'a> {
         let folder = folder::plain(folder).map_err(|error| folder::failed("look at", folder, &error))?;
         folder::secure(&folder)?;
         let path = folder.join(file_name(&options.name));
-        Ok(Self { options, prefix, folder, path, interrupts, log })
+        let (file, content, hold_end) = (None, Content::default(), Instant::ZERO);
+        Ok(Self { options, prefix, folder, path, interrupts, log, file, content, hold_end })
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
-        move |error| folder::failed(what, &self.path, &error).into()
+        move |error| match error.kind() {
+            ErrorKind::InvalidData => {
+                words!("{} is not a lock; golock --reset deletes it", Escaped::path(&self.path)).into()
+            }
+            _ => folder::failed(what, &self.path, &error).into(),
+        }
     }
 
-    fn foreign(&self) -> Error {
-        words!("{} is not a lock; golock --reset deletes it", Escaped::path(&self.path)).into()
-    }
-
-    /// Takes the kernel's lock, if no other has it.
-    fn lock(&self) -> Result<Found, Error> {
+    /// Takes the kernel's lock; false if another has it. The file is open in either case.
+    fn lock(&self) -> Result<(File, bool), Error> {
         for _ in 0..ROUNDS {
-            let file = lockfile::open(&self.path, true).map_err(self.failed("open"))?.ok_or_else(|| self.foreign())?;
-            match file.try_lock() {
+            let file = lockfile::open(&self.path, true).map_err(self.failed("open"))?;
+            let lock = |how| lockfile::lock(&file, how).map_err(self.failed("lock"));
+            if lock(FlockOperation::NonBlockingLockExclusive)? {
                 // A reset or a sweep may have deleted the file between opening and locking it.
-                Ok(()) if is_at(&file, &self.path) => return Ok(Found::Locked(file)),
-                Ok(()) => continue,
-                Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
-                Err(TryLockError::WouldBlock) => {}
+                if is_at(&file, &self.path) {
+                    return Ok((file, true));
+                }
+            } else if !lock(FlockOperation::NonBlockingLockShared)? {
+                return Ok((file, false));
+            } else {
+                // Nobody holds it: somebody only looks at it, and so did we until here.
+                drop(file);
+                self.pause()?;
             }
-            match file.try_lock_shared() {
-                Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
-                Err(TryLockError::WouldBlock) => return Ok(Found::Held(file)),
-            }
-            // Nobody holds it: somebody only looks at it, and so did we until here.
-            drop(file);
-            self.pause()?;
         }
         Err(self.failed("lock")(ErrorKind::TimedOut.into()))
     }
@@ -115,21 +104,14 @@ impl<'a> LocalStore<'a> {
         Ok(())
     }
 
-    fn content(&self, file: &File) -> Result<Content, Error> {
-        lockfile::read(file).map_err(self.failed("read"))?.ok_or_else(|| self.foreign())
-    }
-
     /// What is known of the lock whose file is at `path`.
     fn status_of(&self, path: &Path) -> Result<Status, Error> {
         let file = match lockfile::open(path, false) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Status::default()),
-            opened => opened.map_err(self.failed("open"))?.ok_or_else(|| self.foreign())?,
+            opened => opened.map_err(self.failed("open"))?,
         };
-        let is_held = match file.try_lock_shared() {
-            Err(TryLockError::Error(error)) => return Err(self.failed("lock")(error)),
-            tried => tried.is_err(),
-        };
-        Ok(status(self.content(&file)?, is_held))
+        let is_free = lockfile::lock(&file, FlockOperation::NonBlockingLockShared).map_err(self.failed("lock"))?;
+        Ok(status(lockfile::read(&file).map_err(self.failed("read"))?, !is_free))
     }
 }
 
@@ -145,28 +127,32 @@ fn status(content: Content, is_held: bool) -> Status {
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
-    fn acquire(self: Box<Self>) -> Result<Attempt<'a>, Error> {
+    fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
         folder::make(&self.folder)?;
-        let file = match self.lock()? {
-            Found::Locked(file) => file,
-            Found::Held(file) => {
-                let content = lockfile::read(&file).ok().flatten().unwrap_or_default();
-                return Ok(Attempt::Busy(self, status(content, true)));
-            }
+        let (file, is_ours) = self.lock()?;
+        let content = match lockfile::read(&file) {
+            content if !is_ours => return Ok(Attempt::Busy(self, status(content.unwrap_or_default(), true))),
+            content => content.map_err(self.failed("read"))?,
         };
-        let content = self.content(&file)?;
         if content.grace_left().is_some() {
             return Ok(Attempt::Busy(self, status(content, false)));
         }
-        let (hold_end, now) = (Instant::after(self.options.release), unix_milliseconds());
-        let age = content.record.as_ref().and_then(|before| now.checked_sub(before.number("start")?));
-        let since = self.options.tick.map(|start| milliseconds(Instant::now().since(start).unwrap_or_default()));
+        let LockOptions { grace, release, tick, record, .. } = &self.options;
+        let (hold_end, now, grace) = (Instant::after(*release), unix_milliseconds(), milliseconds(*grace));
+        let before = content.record;
+        let age = before.as_ref().and_then(|before| now.checked_sub(before.number("start")?));
+        let since = tick.map(|start| milliseconds(Instant::now().since(start).unwrap_or_default()));
         if age.zip(since).is_some_and(|(age, since)| age <= since) {
             return Ok(Attempt::Served);
         }
-        let mut lock = LocalLock { store: *self, file, content, hold_end, is_unlocked: false };
-        lock.begin(now)?;
-        Ok(Attempt::Acquired(Box::new(lock)))
+        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep));
+        let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
+        let token = Token::random().as_bytes().to_vec();
+        let content = Content { grace: (now + grace, grace), token, kept_until, record };
+        self.log.debug(text!("got the lock, for {} at most", Span(*release)));
+        lockfile::write(&file, &content).map_err(self.failed("write"))?;
+        (self.file, self.content, self.hold_end) = (Some(file), content, hold_end);
+        Ok(Attempt::Acquired(self))
     }
 
     fn status(&mut self) -> Result<Status, Error> {
@@ -175,17 +161,22 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
 
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         lockfile::sweep(&self.folder, usize::MAX);
-        let files = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed("list what is beside")(error)),
-            found => found.into_iter().flatten().flatten().take(LIST_LIMIT),
+        let mut entries = Vec::new();
+        let files = match lockfile::files(&self.folder, LIST_LIMIT) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((entries, None)),
+            found => found.map_err(self.failed("list what is beside"))?,
         };
-        let entry = |file: fs::DirEntry| {
-            let name = percent_decoded(file.file_name().as_bytes())?;
+        for path in files {
             // What is not a lock's file is not a job either.
-            let status = self.status_of(&file.path()).ok().filter(|status| status.record.is_some())?;
-            name.starts_with(self.prefix).then_some(Entry { name, status })
-        };
-        Ok((files.filter_map(entry).collect(), None))
+            if let Some(name) = percent_decoded(path.file_name().unwrap_or_default().as_bytes())
+                && name.starts_with(self.prefix)
+                && let Ok(status) = self.status_of(&path)
+                && status.record.is_some()
+            {
+                entries.push(Entry { name, status });
+            }
+        }
+        Ok((entries, None))
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
@@ -202,80 +193,74 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     fn tells_overdue(&mut self) -> bool {
         // A lock's file cannot begin with a dot.
         let path = self.folder.join([".late.", &file_name(&self.options.name)].concat());
-        let Ok(Some(file)) = lockfile::open(&path, true) else { return true };
-        if file.try_lock().is_err() {
+        let Ok(file) = lockfile::open(&path, true) else { return true };
+        if !lockfile::lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours) {
             return false;
         }
-        let told = lockfile::read(&file).ok().flatten().is_some_and(|content| content.is_needed());
+        let told = lockfile::read(&file).is_ok_and(|content| content.is_needed());
         let kept_until = unix_milliseconds() + milliseconds(TOLD);
         !told && lockfile::write(&file, &Content { kept_until, ..Content::default() }).is_ok()
     }
 }
 
-impl LocalLock<'_> {
-    /// Writes that the run begins `now`.
-    fn begin(&mut self, now: u64) -> Result<(), Error> {
-        let LockOptions { grace, record, release, .. } = &self.store.options;
-        let (grace, token) = (milliseconds(*grace), Token::random().as_bytes().to_vec());
-        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep));
-        let before = self.content.record.take();
-        let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
-        self.content = Content { grace: (now + grace, grace), token, kept_until, record };
-        self.store.log.debug(text!("got the lock, for {} at most", Span(*release)));
-        lockfile::write(&self.file, &self.content).map_err(self.store.failed("write"))
-    }
-
-    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock, although the job,
-    /// or what it left behind, still has the descriptor. False if it was not ours any more.
+impl LocalStore<'_> {
+    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. False if it was not
+    /// ours any more.
     fn end(&mut self, end: &End) -> bool {
-        let (now, keep) = (unix_milliseconds(), self.store.options.record.as_ref().map(|record| record.keep));
-        let is_ours = !self.is_unlocked && is_at(&self.file, &self.store.path);
-        if let Some((record, keep)) = self.content.record.as_mut().zip(keep) {
+        let now = unix_milliseconds();
+        if let Some((record, recording)) = self.content.record.as_mut().zip(self.options.record.as_ref()) {
             *record = record.ended(end, now);
-            self.content.kept_until = now + milliseconds(keep);
+            self.content.kept_until = now + milliseconds(recording.keep);
         }
-        let done = match self.content.is_needed() {
-            _ if !is_ours => Ok(()),
-            true => lockfile::write(&self.file, &self.content),
+        let done = match &self.file {
+            Some(file) if !is_at(file, &self.path) => Ok(false),
+            Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
             // Where another is about to delete something, the next sweep finds it.
-            false => lockfile::remove(Some(&self.file), &self.store.path).map(|_| ()),
+            Some(file) => lockfile::remove(Some(file), &self.path).map(|_| true),
+            None => Ok(false),
         };
         self.unlock();
-        if let Err(error) = done {
-            self.store.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
-        }
-        is_ours
+        done.unwrap_or_else(|error| {
+            self.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
+            true
+        })
     }
 
+    /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.
     fn unlock(&mut self) {
-        let _ = self.file.unlock();
-        self.is_unlocked = true;
+        if let Some(file) = self.file.take() {
+            let _ = flock(&file, FlockOperation::Unlock);
+        }
     }
 }
 
-impl Held for LocalLock<'_> {
+impl Held for LocalStore<'_> {
     fn lasts(&self) -> bool {
         !self.hold_end.has_passed()
     }
 
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
         let fence = self.content.record.as_ref().and_then(|record| record.number("fence"));
-        (&self.content.token, fence, Binding::InheritFd(self.file.as_fd()))
+        let binding = self.file.as_ref().map_or(Binding::None, |file| Binding::InheritFd(file.as_fd()));
+        (&self.content.token, fence, binding)
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
         let was_ours = self.end(&end_of(exit));
         if random().is_multiple_of(SWEEPS) {
-            lockfile::sweep(&self.store.folder, SWEPT);
+            lockfile::sweep(&self.folder, SWEPT);
         }
-        let name = Escaped(&self.store.options.name);
-        let told = match self.content.grace_left().map(Duration::from_millis) {
-            _ if exit == ExitReason::Stopped(StopReason::LockLost) => {
-                Err(words!("the lock {} was lost: RELEASE is over", name))
+        let released = match self.content.grace_left() {
+            _ if !was_ours => Released::Lost,
+            Some(left) => Released::InGrace(Duration::from_millis(left)),
+            None => Released::Free,
+        };
+        let name = &self.options.name;
+        let told = match exit {
+            ExitReason::Stopped(StopReason::LockLost) => {
+                Err(words!("the lock {} was lost: RELEASE is over", Escaped(name)))
             }
-            _ if !was_ours => Err(words!("the lock {} was lost before the command ended", name)),
-            Some(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
-            None => Ok("released the lock".into()),
+            _ => told(name, released),
         };
         Ending { told, record: self.content.record.filter(|_| was_ours) }
     }
@@ -288,9 +273,9 @@ impl Held for LocalLock<'_> {
 }
 
 /// A local lock lasts as long as its job, so it has to be let go at RELEASE.
-impl Renewal for LocalLock<'_> {
+impl Renewal for LocalStore<'_> {
     fn schedule(&self) -> Schedule {
-        let renew_at = if self.is_unlocked { Instant::NEVER } else { self.hold_end };
+        let renew_at = if self.file.is_some() { self.hold_end } else { Instant::NEVER };
         Schedule { renew_at, stop_at: Instant::NEVER, kill_at: Instant::NEVER, hold_end: self.hold_end }
     }
 
@@ -302,20 +287,16 @@ impl Renewal for LocalLock<'_> {
 
 /// The name of the lock's file: the lock's name, percent-encoded but for letters, digits, `-`, `_` and inner dots.
 fn file_name(name: &[u8]) -> String {
-    let mut text = String::new();
-    for (at, &byte) in name.iter().enumerate() {
-        match byte {
-            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(char::from(byte)),
-            b'.' if at > 0 => text.push('.'),
-            _ => text.extend([format!("%{byte:02X}")]),
-        }
+    let mut text = percent_encoded(name, b"-_.");
+    if text.starts_with('.') {
+        text.replace_range(..1, "%2E");
     }
     if text.len() > NAME_LIMIT {
         // No half of an encoded byte is left, or the list could not read it.
         let half = (NAME_LIMIT - 2..NAME_LIMIT).find(|&at| text.as_bytes().get(at) == Some(&b'%'));
         text.truncate(half.unwrap_or(NAME_LIMIT));
-        text.push('~');
-        text.extend(digest(name).map(char::from));
+        text += "~";
+        text += &digest(name);
     }
     text
 }

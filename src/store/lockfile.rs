@@ -3,11 +3,12 @@
 
 use crate::clock::unix_milliseconds;
 use crate::lock::Record;
-use rustix::fs::OFlags;
-use std::fs::{self, File, Metadata, OpenOptions};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most that the file of a lock holds.
 const LIMIT: usize = 4096;
@@ -32,13 +33,11 @@ impl Content {
             return None;
         }
         // Without its end, a line may be part of another one.
-        let whole = first.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
-        let mut words = whole.split(' ');
-        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let grace = (number(), number());
-        let token = words.next().unwrap_or_default().into();
-        let kept_until = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        Some(Self { grace, token, kept_until, record: second.strip_suffix(b"\n").and_then(Record::parse) })
+        let mut words = first.strip_suffix(b"\n").unwrap_or_default().split(|&byte| byte == b' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (grace, token) = ((number(word()), number(word())), word().into());
+        let (kept_until, record) = (number(word()), second.strip_suffix(b"\n").and_then(Record::parse));
+        Some(Self { grace, token, kept_until, record })
     }
 
     pub(super) fn text(&self) -> Vec<u8> {
@@ -60,20 +59,31 @@ impl Content {
     }
 }
 
-/// Opens the file at `path`. That never waits, and follows no symbolic link. `None` if it is not a plain file.
-pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
+fn number(digits: &[u8]) -> u64 {
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// Opens the file at `path`. That never waits, and follows no symbolic link. `InvalidData` if it is not a plain file.
+pub(super) fn open(path: &Path, create: bool) -> io::Result<File> {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
     let mut options = OpenOptions::new();
     let file = options.read(true).write(create).create(create).mode(0o600).custom_flags(flags).open(path)?;
-    let is_file = file.metadata().is_ok_and(|found| found.is_file());
-    Ok(Some(file).filter(|_| is_file))
+    if file.metadata()?.is_file() { Ok(file) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-/// What `file` says; `None` if it is not a lock's.
-pub(super) fn read(file: &File) -> io::Result<Option<Content>> {
+/// Locks `file` as `how` says; false if another's lock forbids it.
+pub(super) fn lock(file: &File, how: FlockOperation) -> io::Result<bool> {
+    match flock(file, how) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        locked => Ok(locked.map(|()| true)?),
+    }
+}
+
+/// What `file` says; `InvalidData` if it is not a lock's.
+pub(super) fn read(file: &File) -> io::Result<Content> {
     let mut text = vec![0; LIMIT + 1];
     let length = (&*file).read(&mut text)?;
-    Ok(Content::parse(&text[..length]))
+    Content::parse(&text[..length]).ok_or(ErrorKind::InvalidData.into())
 }
 
 /// Writes `content` over what `file` says: a crash in between leaves the new first line, or the old one.
@@ -85,15 +95,17 @@ pub(super) fn write(file: &File, content: &Content) -> io::Result<()> {
 
 /// Whether `file` is the one that stands at `path`. A reset may have deleted it, and another may hold the next one.
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
-    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    file.metadata().is_ok_and(|ours| path.symlink_metadata().is_ok_and(|theirs| same(&ours, &theirs)))
+    let (ours, theirs) = (file.metadata(), path.symlink_metadata());
+    ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())))
 }
 
 /// Deletes `file` if it stands at `path`, or whatever stands there; whether it was there. Whoever deletes has a lock on the
 /// folder, so that it deletes what it has looked at. `WouldBlock` if another is about to.
 pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
     let folder = File::open(path.parent().unwrap_or(path))?;
-    folder.try_lock()?;
+    if !lock(&folder, FlockOperation::NonBlockingLockExclusive)? {
+        return Err(ErrorKind::WouldBlock.into());
+    }
     if file.is_some_and(|file| !is_at(file, path)) {
         return Ok(false);
     }
@@ -103,14 +115,23 @@ pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// What is in `folder`, but not more than `most` of it.
+pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)?.take(most).flatten() {
+        files.push(entry.path());
+    }
+    Ok(files)
+}
+
 /// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
 /// it still stands there when he has locked it.
 pub(super) fn sweep(folder: &Path, most: usize) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(most) {
-        let path = entry.path();
-        if let Ok(Some(file)) = open(&path, false)
-            && file.try_lock().is_ok()
-            && read(&file).is_ok_and(|content| content.is_some_and(|content| !content.is_needed()))
+    let Ok(files) = files(folder, most) else { return };
+    for path in files {
+        if let Ok(file) = open(&path, false)
+            && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
+            && read(&file).is_ok_and(|content| !content.is_needed())
         {
             let _ = remove(Some(&file), &path);
         }

@@ -10,8 +10,9 @@ pub use local::LocalStore;
 pub use redis::RedisStore;
 
 use crate::job::{Binding, ExitReason, Renewal, StopReason};
-use crate::lock::{End, Entry, Record, Status};
-use crate::text::Line;
+use crate::lock::{End, Entry, Record, Released, Status};
+use crate::text::{Escaped, Line, Span};
+use crate::words;
 use rustix::process::Signal;
 
 /// A lock that is not held.
@@ -59,11 +60,11 @@ pub trait Held: Renewal {
     fn abandon(self: Box<Self>, code: u8) -> Result<(), Line>;
 }
 
-/// What became of a lock at the end of its job.
+/// What became of a lock at the end of its job: what to say of it, under VERBOSE or to people who have not asked, and the
+/// record as it stands, if one was written.
+#[allow(missing_docs)]
 pub struct Ending {
-    /// What to say: to people who have not asked, or under VERBOSE.
     pub told: Result<Line, Line>,
-    /// The record as it stands, if one was written.
     pub record: Option<Record>,
 }
 
@@ -82,12 +83,22 @@ impl From<Line> for Error {
     }
 }
 
+/// What to say of the lock `name` at the end of its job.
+fn told(name: &[u8], released: Released) -> Result<Line, Line> {
+    match released {
+        Released::Free => Ok("released the lock".into()),
+        Released::InGrace(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
+        Released::Lost => Err(words!("the lock {} was lost before the command ended", Escaped(name))),
+        Released::LeftToExpire => Ok("left the lock to expire: it cannot be released safely without EVAL".into()),
+    }
+}
+
 /// The end of a run in which no command ran, for its record.
 fn not_begun(code: u8) -> End {
     End { result: code.to_string().into_bytes(), ..End::default() }
 }
 
-/// How a run ended, for its record.
+/// The end of a run whose command ended so, for its record.
 fn end_of(exit: ExitReason) -> End {
     let result = match exit {
         ExitReason::Code(code) => code.to_string(),

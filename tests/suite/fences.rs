@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use golock::clock::Instant;
-use golock::exchange::{Answer, Build, Exchange, Repeat, Sending, Unanswered};
+use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
 use golock::lock::{
-    Acquired, Confirmed, End, Lease, LockOptions, Look, Recording, Run, Token, acquire, of_record, release,
+    Acquired, Confirmed, End, Lease, LockOptions, Look, Recording, Run, Token, acquire, beside, release,
 };
-use golock::resp::{Parsed, Reply, Request, parse};
+use golock::resp::{Reply, Request, parse};
 
 use crate::support::soak::{Dice, seed};
 use crate::support::{Server, until};
@@ -31,16 +31,16 @@ struct Line<'d> {
 }
 
 impl Line<'_> {
-    fn ask(&mut self, build: Build<'_>, again: bool) -> (Vec<Reply>, Instant) {
+    fn ask(&mut self, build: Build<'_>) -> (Vec<Reply>, Instant) {
         let (mut request, at) = (Request::default(), Instant::now());
-        build(Sending { at, again }, &mut request);
+        build(at, &mut request);
         self.stream.write_all(&request.bytes).unwrap();
         let (mut replies, mut bytes, mut chunk) = (Vec::new(), Vec::new(), [0; 1024]);
         while replies.len() < request.commands {
             let count = self.stream.read(&mut chunk).unwrap();
             assert!(count > 0, "redis hung up");
             bytes.extend(&chunk[..count]);
-            while let Parsed::Complete(reply, used) = parse(&bytes).unwrap() {
+            while let Some((reply, used)) = parse(&bytes).unwrap() {
                 bytes.drain(..used);
                 replies.push(reply);
             }
@@ -53,9 +53,9 @@ impl Exchange for Line<'_> {
     fn exchange(&mut self, _: Repeat, build: Build<'_>) -> Result<Answer, Unanswered> {
         let repeated = self.dice.below(8) == 0;
         if repeated {
-            self.ask(build, false);
+            self.ask(build);
         }
-        let (replies, asked) = self.ask(build, repeated);
+        let (replies, asked) = self.ask(build);
         Ok(Answer { replies, asked, repeated })
     }
 }
@@ -63,7 +63,7 @@ impl Exchange for Line<'_> {
 /// A lock for this host, whose times do not matter here.
 fn lease(host: usize) -> Lease {
     let run = Run { host: format!("web{host}").into(), pid: 4711, program: b"job".to_vec() };
-    let record = of_record(b"cronlock.", NAME).map(|key| Recording { key, keep: Duration::from_hours(1), run });
+    let record = beside(b"cronlock.", b"run.", NAME).map(|key| Recording { key, keep: Duration::from_hours(1), run });
     let (grace, release) = (Duration::ZERO, Duration::from_hours(1));
     let options = LockOptions { name: NAME.to_vec(), grace, release, lease: None, record, tick: None };
     Lease::new(options, Token::random())

@@ -24,7 +24,7 @@ pub(super) enum Said {
 
 /// The failure that `error`, from a TLS stream, stands for. It is final if the server would fail the same way again: it is
 /// not trusted, or does not trust us, or speaks another TLS.
-pub(super) fn failure(error: io::Error, said: Said) -> Failure {
+pub(super) fn failure(error: io::Error, said: Said) -> Box<Failure> {
     let error = match error.downcast() {
         Ok(error) => error,
         Err(error) if said == Said::Nothing => {

@@ -6,10 +6,10 @@ mod provider;
 mod verify;
 mod x509;
 
-use super::connection::Stream;
-use super::credentials::unreadable;
+use super::connection::{AnyStream, Stream};
+use super::credentials::read;
 use super::socket::Socket;
-use super::{Failure, Kind, TlsOptions, Trust};
+use super::{Failure, Kind, Outcome, TlsOptions, Trust};
 use crate::files::Fresh;
 use crate::text::{Escaped, Line, Log};
 use crate::{text, words};
@@ -43,11 +43,10 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the files that `options` name.
     pub(super) fn new(options: &TlsOptions) -> Result<Self, Line> {
-        let identity = options.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
+        let identity = options.identity.iter().flat_map(|(chain, key)| [chain, key]);
         let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
         let files = authorities.into_iter().chain(identity);
-        let files = files.map(|path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error)));
-        Self::of(options, files.collect::<Result<_, _>>()?)
+        Self::of(options, files.map(|path| read(path, PEM_LIMIT)).collect::<Result<_, _>>()?)
     }
 
     /// What these files come to.
@@ -65,7 +64,6 @@ impl Tls {
         Ok(Self { options: options.clone(), files, config: Arc::new(config), identity })
     }
 
-    /// What is told of a connection.
     pub(super) fn note(&self) -> &'static str {
         if self.options.trust == Trust::Anyone { " by TLS, whatever its certificate" } else { " by TLS" }
     }
@@ -83,20 +81,15 @@ impl Tls {
     }
 
     /// The handshake with `host` on `socket`.
-    pub(super) fn wrap<'a>(
-        &mut self,
-        host: &str,
-        socket: Socket<'a>,
-        log: &dyn Log,
-    ) -> Result<Box<dyn Stream<'a> + 'a>, Failure> {
+    pub(super) fn wrap<'a>(&mut self, host: &str, socket: Socket<'a>, log: &dyn Log) -> Outcome<AnyStream<'a>> {
         self.refresh(log);
         self.identity.is_missed.store(false, Relaxed);
         let name = self.options.name.as_deref().unwrap_or(host);
-        let nameless =
-            |_| Failure::new(Kind::Final, words!("no certificate can hold the name {}", Escaped(name.as_bytes())));
-        let server = ServerName::try_from(name.to_owned()).map_err(nameless)?;
-        let tls = ClientConnection::new(Arc::clone(&self.config), server);
-        let tls = tls.map_err(|error| failure::failure(io::Error::other(error), Said::Hello))?;
+        let Ok(server) = ServerName::try_from(name.to_owned()) else {
+            let why = words!("no certificate can hold the name {}", Escaped(name.as_bytes()));
+            return Err(Failure::new(Kind::Final, why));
+        };
+        let tls = ClientConnection::new(Arc::clone(&self.config), server).map_err(io::Error::other)?;
         let mut session = Session { tls, socket };
         while session.tls.is_handshaking() {
             session.advance().map_err(|error| {
@@ -113,9 +106,10 @@ impl Tls {
     }
 }
 
-/// The failure that `error`, from an open stream, stands for.
-pub(super) fn failure(error: io::Error) -> Failure {
-    failure::failure(error, Said::Hello)
+impl From<io::Error> for Box<Failure> {
+    fn from(error: io::Error) -> Self {
+        failure::failure(error, Said::Hello)
+    }
 }
 
 /// A TLS session on a socket. What ends the handshake on our side leaves together with the first request.
