@@ -5,17 +5,15 @@ use rustix::process::Signal;
 
 /// What has come of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Outcome {
-    /// It printed what was asked for.
     Printed,
-    /// It looked at the lock, which is held or not.
+    /// It looked at the lock.
     Looked {
-        /// Whether it is.
         held: bool,
     },
     /// It deleted the lock.
     Reset,
-    /// It ran the command.
     Ran(ExitReason),
     /// The lock is held by another; the code to exit with then.
     Skipped(u8),
@@ -23,9 +21,7 @@ pub enum Outcome {
     Overdue,
     /// A signal arrived before the command was started.
     Interrupted(Signal),
-    /// The command cannot be executed.
     CannotExec(ExecError),
-    /// golock failed.
     Failed,
 }
 
