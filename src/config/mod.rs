@@ -36,47 +36,37 @@ pub enum Invocation<'a> {
     Lock(LockAction, Config),
 }
 
-/// What is done with a lock where no command is run.
+/// What is done with a lock, or with all of them, where no command is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum LockAction {
-    /// Delete it.
     Reset,
-    /// Say what is known of it.
     Status,
-    /// List all jobs, for people.
     List,
-    /// The same for Prometheus.
     Metrics,
 }
 
 /// Everything that the settings say, parsed and free of contradictions.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub struct Config {
     /// What stands before the names of all locks.
     pub prefix: Vec<u8>,
     /// The lock's full name.
     pub name: Vec<u8>,
-    /// Where the lock is kept.
     pub backend: Backend,
-    /// How long a lock persists at least; at most `release`.
+    /// At most `release`.
     pub grace: Duration,
-    /// How long a lock persists at most.
     pub release: Duration,
-    /// The length of the lease, if the lock is held by one; at most `release`.
+    /// At most `release`.
     pub lease: Option<Duration>,
     /// How long the record of a run is kept, if there is to be one.
     pub record: Option<Duration>,
-    /// How old the last success may be.
     pub max_age: Option<Duration>,
-    /// What ends a command that does not end by itself.
     pub limits: Limits,
-    /// How long to wait for a held lock.
     pub wait: Duration,
-    /// The exit code when the lock is held by another.
     pub skip_exit: u8,
-    /// Whether to tell on stderr what happens.
     pub verbose: bool,
-    /// Whether to print the lock's full name on stderr.
     pub show_key: bool,
     /// What VERBOSE tells of the settings.
     pub notes: Vec<Line>,
@@ -85,8 +75,8 @@ pub struct Config {
 /// Where a lock is kept.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one")]
+#[allow(missing_docs)]
 pub enum Backend {
-    /// In this Redis.
     Redis(Server),
     /// In this folder.
     Local(PathBuf),
@@ -124,13 +114,12 @@ impl<'a> Invocation<'a> {
         let config = Config::build(settings, env)?;
         let is_nameless = settings.command.is_empty() && !settings.has(Id::Key);
         Ok(match settings.action {
-            Action::List => Self::Lock(LockAction::List, config),
-            Action::Metrics => Self::Lock(LockAction::Metrics, config),
+            Action::Lock(action @ (LockAction::List | LockAction::Metrics)) => Self::Lock(action, config),
             Action::Run if !settings.switch(Id::Reset) && settings.command.is_empty() => {
                 return Err("no command given; see golock --help".into());
             }
             _ if is_nameless => return Err("it needs a command or --key".into()),
-            Action::Status => Self::Lock(LockAction::Status, config),
+            Action::Lock(action) => Self::Lock(action, config),
             Action::PrintKey => Self::Print([&config.name[..], b"\n"].concat()),
             _ if settings.switch(Id::Reset) => Self::Lock(LockAction::Reset, config),
             _ => Self::Run(config, settings.command),
@@ -146,10 +135,9 @@ impl Config {
 
     fn build(settings: &mut Settings<'_>, env: &Variables) -> Result<Self, Line> {
         let release = settings.seconds(Id::Release);
-        let prefix = settings.bytes(Id::Prefix).unwrap_or(Id::Prefix.row().default.as_bytes()).to_vec();
         Ok(Self {
-            name: full_name(settings, &prefix)?,
-            prefix,
+            prefix: settings.text(Id::Prefix).to_vec(),
+            name: full_name(settings)?,
             backend: if settings.switch(Id::Local) {
                 Backend::Local(local_folder(settings, env)?)
             } else {
@@ -253,15 +241,14 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
-    let given = settings.bytes(Id::Host).unwrap_or(Id::Host.row().default.as_bytes());
+    let (given, place) = (settings.text(Id::Host), || settings.place(Id::Host));
     if !settings.is_by_url(Id::Host) && !given.starts_with(b"unix:") && given.windows(3).any(|part| part == b"://") {
-        return Err(words!("{}: it is a URL; that is {}URL", settings.place(Id::Host), PREFIX));
+        return Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX));
     }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
     if settings.is_by_url(Id::Host) {
         return Ok(host.to_owned());
     }
-    let place = || settings.place(Id::Host);
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some(parts) => parts,
         // More than one colon is an IPv6 address.
@@ -310,12 +297,12 @@ fn expects_tls(settings: &Settings<'_>) -> Option<Line> {
     given.next().filter(|_| !settings.has(Id::Tls)).map(|id| needs(settings, id, Id::Tls))
 }
 
-fn full_name(settings: &Settings<'_>, prefix: &[u8]) -> Result<Vec<u8>, Line> {
-    let format = match settings.bytes(Id::KeyFormat) {
-        None | Some(b"cronlock") => KeyFormat::Cronlock,
-        Some(b"golock") => KeyFormat::Golock,
+fn full_name(settings: &Settings<'_>) -> Result<Vec<u8>, Line> {
+    let format = match settings.text(Id::KeyFormat) {
+        b"cronlock" => KeyFormat::Cronlock,
+        b"golock" => KeyFormat::Golock,
         _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
     };
     let command: Vec<_> = settings.command.iter().map(|word| word.as_bytes()).collect();
-    Ok(name(prefix, settings.bytes(Id::Key), &command, format))
+    Ok(name(settings.text(Id::Prefix), settings.bytes(Id::Key), &command, format))
 }

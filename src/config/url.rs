@@ -7,21 +7,31 @@ use crate::text::percent_decoded;
 /// The settings that a URL says, and their values. One that it does not mention is empty.
 pub(super) type Parts = [(Id, Vec<u8>); 6];
 
+/// The schemes, and whether they are with TLS.
+const SCHEMES: [(&str, &str); 4] =
+    [("redis://", "no"), ("valkey://", "no"), ("rediss://", "yes"), ("valkeys://", "yes")];
+
 /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. Everything but the port and the database may be
 /// percent-encoded, and must be where it holds one of `@ : / [ ] ? # %`.
 pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-    let (tls, rest) = scheme(text)?;
-    let (authority, path) = match rest.find(['/', '?', '#']) {
-        Some(at) if rest[at..].contains('@') => return Err(stray(&rest[at..])),
-        Some(at) if rest[at..].starts_with('/') => (&rest[..at], &rest[at + 1..]),
-        Some(_) => return Err("a query or fragment means nothing here"),
-        None => (rest, ""),
+    let Some((rest, tls)) = SCHEMES.iter().find_map(|(scheme, tls)| Some((text.strip_prefix(scheme)?, *tls))) else {
+        let is_socket = text.starts_with("unix:") || text.starts_with('/');
+        return Err(if is_socket {
+            "a Unix socket is HOST=/PATH, not a URL"
+        } else {
+            "neither redis:// nor rediss://"
+        });
     };
-    let (userinfo, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if path.contains(['?', '#']) {
-        return Err("a query or fragment means nothing here");
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match path.as_bytes().first() {
+        Some(b'/') if path.contains('@') => return Err("a / in a user's name or a password must be written as %2F"),
+        Some(b'?') if path.contains('@') => return Err("a ? in a user's name or a password must be written as %3F"),
+        Some(b'#') if path.contains('@') => return Err("a # in a user's name or a password must be written as %23"),
+        _ if path.contains(['?', '#']) => return Err("a query or fragment means nothing here"),
+        _ => {}
     }
+    let (userinfo, address) = authority.rsplit_once('@').unwrap_or(("", authority));
     if userinfo.contains('@') {
         return Err("an @ in a user's name or a password must be written as %40");
     }
@@ -30,7 +40,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     if !port.is_empty() && Id::Port.row().number(port.as_bytes()).is_none() {
         return Err("the port is not a number from 1 to 65535");
     }
-    if !path.is_empty() && Id::Db.row().number(path.as_bytes()).is_none() {
+    let database = path.strip_prefix('/').unwrap_or(path);
+    if !database.is_empty() && Id::Db.row().number(database.as_bytes()).is_none() {
         return Err("the part behind the host is not a database number");
     }
     let (user, password) = (decode(user)?, decode(password)?);
@@ -41,36 +52,14 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     if host.is_empty() || std::str::from_utf8(&host).is_err() {
         return Err(if host.is_empty() { "no host" } else { "the host is not UTF-8" });
     }
-    let tls = if tls { "yes" } else { "no" };
     Ok([
         (Id::Host, host),
         (Id::Port, port.into()),
         (Id::User, user),
         (Id::Auth, password),
-        (Id::Db, path.into()),
+        (Id::Db, database.into()),
         (Id::Tls, tls.into()),
     ])
-}
-
-/// Whether it is one with TLS, and what follows the scheme.
-fn scheme(text: &str) -> Result<(bool, &str), &'static str> {
-    let plain = text.strip_prefix("redis://").or_else(|| text.strip_prefix("valkey://"));
-    let tls = text.strip_prefix("rediss://").or_else(|| text.strip_prefix("valkeys://"));
-    match (plain, tls) {
-        (Some(rest), _) => Ok((false, rest)),
-        (_, Some(rest)) => Ok((true, rest)),
-        _ if text.starts_with("unix:") || text.starts_with('/') => Err("a Unix socket is HOST=/PATH, not a URL"),
-        _ => Err("neither redis:// nor rediss://"),
-    }
-}
-
-/// What is wrong with a URL in which an @ comes behind `rest`, where the host would have ended.
-fn stray(rest: &str) -> &'static str {
-    match rest.as_bytes().first() {
-        Some(b'/') => "a / in a user's name or a password must be written as %2F",
-        Some(b'?') => "a ? in a user's name or a password must be written as %3F",
-        _ => "a # in a user's name or a password must be written as %23",
-    }
 }
 
 fn host_and_port(address: &str) -> Result<(&str, &str), &'static str> {
