@@ -78,7 +78,7 @@ fn refusal(error: Error) -> Refusal {
 /// What it means that the system did not start `program`.
 fn not_started(program: &OsStr, error: &io::Error) -> Refusal {
     let outcome = ExecError::of(error).map_or(Outcome::Failed, Outcome::CannotExec);
-    (outcome, Some(words!("cannot start {}: {}", Escaped::os(program), Cause(error))))
+    (outcome, Some(words!("cannot start {}: {}", Escaped::path(program), Cause(error))))
 }
 
 /// What golock was called for.
@@ -290,7 +290,10 @@ impl Call<'_> {
         match exit {
             ExitReason::Code(code) => report.debug(words!("the command ended with code {}", code)),
             ExitReason::Signal(signal) => report.debug(words!("the command died of signal {}", signal)),
-            ExitReason::Stopped(StopReason::TimedOut) => report.killed(self.config.limits.timeout.unwrap_or_default()),
+            ExitReason::Stopped(StopReason::TimedOut) => {
+                let time = self.config.limits.timeout.unwrap_or_default().as_secs();
+                report.trouble(words!("killed {} after {} s", report.job, time));
+            }
             ExitReason::Stopped(StopReason::LockLost) => report.debug("the command was stopped".into()),
         }
         match ending.told {

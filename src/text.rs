@@ -6,7 +6,6 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// The most bytes that are shown of a text from outside.
@@ -84,14 +83,9 @@ impl Line {
 }
 
 impl<'a> Escaped<'a> {
-    /// A path.
-    pub fn path(path: &'a Path) -> Self {
-        Self(path.as_os_str().as_bytes())
-    }
-
-    /// A word of the system's.
-    pub fn os(word: &'a OsStr) -> Self {
-        Self(word.as_bytes())
+    /// A path, or another word of the system's.
+    pub fn path(word: &'a (impl AsRef<OsStr> + ?Sized)) -> Self {
+        Self(word.as_ref().as_bytes())
     }
 }
 

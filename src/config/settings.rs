@@ -154,7 +154,7 @@ impl<'a> Settings<'a> {
     /// What a variable of the environment says, if it is ours.
     pub(super) fn read_variable(&mut self, name: &OsStr, value: &OsStr) -> Result<(), Line> {
         match name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
-            Some(short) => self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::os(name))),
+            Some(short) => self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::path(name))),
             None => Ok(()),
         }
     }

@@ -43,7 +43,7 @@ impl ExecError {
             _ => "",
         };
         let why = if self == Self::NotFound { "not found" } else { "not executable" };
-        words!("{}: {}{}", Escaped::os(command), why, hint)
+        words!("{}: {}{}", Escaped::path(command), why, hint)
     }
 }
 

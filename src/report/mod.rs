@@ -41,7 +41,7 @@ fn write(text: &Line, patience: Timespec) {
 /// Tells of one run: troubles always, everything else with VERBOSE.
 pub struct Report {
     /// The command's base name; empty if there is none.
-    job: Line,
+    pub job: Line,
     /// The lock's name and the beginning, with VERBOSE.
     verbose: Option<(Line, Instant)>,
 }
@@ -90,16 +90,12 @@ impl Report {
         self.trouble(words!("{}: {}", self.job, *line));
     }
 
-    /// Says that the job was killed after `time`.
-    pub fn killed(&self, time: Duration) {
-        self.trouble(words!("killed {} after {} s", self.job, time.as_secs()));
-    }
-
     /// Says that nothing has succeeded for so long, what the last run has come to, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
-        let last = status.record.as_ref().and_then(Record::last_end);
-        let last = last
-            .map_or(Line::default(), |(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
+        let last =
+            status.record.as_ref().and_then(Record::last_end).map_or(Line::default(), |(result, host)| {
+                words!(" (last: {} on {})", jobs::result(result), Escaped(host))
+            });
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
         self.trouble(words!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
     }
