@@ -27,12 +27,12 @@ use std::time::Duration;
 
 /// What golock was called to do.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum Invocation<'a> {
     /// Print this text.
     Print(Vec<u8>),
     /// Run the command under the lock.
     Run(Config, &'a [OsString]),
-    /// Do something else with the lock, or with all of them.
     Lock(LockAction, Config),
 }
 
@@ -105,9 +105,7 @@ impl<'a> Invocation<'a> {
             Action::Version => return Ok(Self::Print(version().into_bytes())),
             _ => {}
         }
-        for (name, value) in env {
-            settings.read_variable(name, value)?;
-        }
+        settings.read_environment(env)?;
         settings.read_file()?;
         settings.check_numbers()?;
         settle(settings)?;
@@ -135,9 +133,15 @@ impl Config {
 
     fn build(settings: &mut Settings<'_>, env: &Variables) -> Result<Self, Line> {
         let release = settings.seconds(Id::Release);
+        let format = match settings.text(Id::KeyFormat) {
+            b"cronlock" => KeyFormat::Cronlock,
+            b"golock" => KeyFormat::Golock,
+            _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
+        };
+        let (prefix, command) = (settings.text(Id::Prefix), settings.command.iter().map(|word| word.as_bytes()));
         Ok(Self {
-            prefix: settings.text(Id::Prefix).to_vec(),
-            name: full_name(settings)?,
+            prefix: prefix.to_vec(),
+            name: name(prefix, settings.bytes(Id::Key), &command.collect::<Vec<_>>(), format),
             backend: if settings.switch(Id::Local) {
                 Backend::Local(local_folder(settings, env)?)
             } else {
@@ -241,31 +245,28 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
-    let (given, place) = (settings.text(Id::Host), || settings.place(Id::Host));
-    if !settings.is_by_url(Id::Host) && !given.starts_with(b"unix:") && given.windows(3).any(|part| part == b"://") {
-        return Err(words!("{}: it is a URL; that is {}URL", place(), PREFIX));
+    let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
+    let (by_url, is_unix) = (settings.is_by_url(Id::Host), given.starts_with(b"unix:"));
+    if !by_url && !is_unix && given.windows(3).any(|part| part == b"://") {
+        return Err(words!("{}: it is a URL; that is {}URL", place, PREFIX));
     }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
-    if settings.is_by_url(Id::Host) {
-        return Ok(host.to_owned());
-    }
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        _ if by_url => return Ok(host.to_owned()),
+        _ if is_unix => {
+            return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
+        }
         Some(parts) => parts,
         // More than one colon is an IPv6 address.
         None if host.matches(':').count() == 1 => host.split_at(host.find(':').unwrap_or(host.len())),
         None => (host, ""),
     };
-    match behind.strip_prefix(':') {
-        _ if host.starts_with("unix:") => {
-            Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()))
-        }
-        Some(port) => {
-            let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
-            Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place(), PREFIX, host, PREFIX, port))
-        }
-        None if behind.is_empty() && !bare.is_empty() => Ok(bare.to_owned()),
-        None => Err(settings.invalid(Id::Host, "not a host")),
+    if let Some(port) = behind.strip_prefix(':') {
+        let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
+        return Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place, PREFIX, host, PREFIX, port));
     }
+    let is_host = behind.is_empty() && !bare.is_empty();
+    if is_host { Ok(bare.to_owned()) } else { Err(settings.invalid(Id::Host, "not a host")) }
 }
 
 /// How TLS is spoken, if it is.
@@ -280,8 +281,8 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, L
     };
     let identity = settings.path(Id::TlsCert).zip(settings.path(Id::TlsKey));
     let identity = identity.map(|(chain, key)| Identity { chain, key });
-    let text = |name: &[u8]| String::from_utf8(name.to_vec()).map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"));
-    let name = settings.bytes(Id::TlsName).map(text).transpose()?;
+    let name = settings.bytes(Id::TlsName).map(|name| String::from_utf8(name.to_vec())).transpose();
+    let name = name.map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"))?;
     Ok(Some(TlsOptions { trust, identity, name }))
 }
 
@@ -295,14 +296,4 @@ fn expects_tls(settings: &Settings<'_>) -> Option<Line> {
         return Some(words!("{} needs TLS: write rediss:// in {}", settings.place(id), settings.place(Id::Url)));
     }
     given.next().filter(|_| !settings.has(Id::Tls)).map(|id| needs(settings, id, Id::Tls))
-}
-
-fn full_name(settings: &Settings<'_>) -> Result<Vec<u8>, Line> {
-    let format = match settings.text(Id::KeyFormat) {
-        b"cronlock" => KeyFormat::Cronlock,
-        b"golock" => KeyFormat::Golock,
-        _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
-    };
-    let command: Vec<_> = settings.command.iter().map(|word| word.as_bytes()).collect();
-    Ok(name(settings.text(Id::Prefix), settings.bytes(Id::Key), &command, format))
 }

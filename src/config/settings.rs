@@ -4,6 +4,7 @@
 use super::table::{FOREIGN, Id, Kind, LONGEST, PREFIX, Setting, TABLE, likely};
 use super::{LockAction, file, url};
 use crate::files;
+use crate::process::Variables;
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
 use std::ffi::{OsStr, OsString};
@@ -151,12 +152,14 @@ impl<'a> Settings<'a> {
         self.given.retain(|given| given.id != id);
     }
 
-    /// What a variable of the environment says, if it is ours.
-    pub(super) fn read_variable(&mut self, name: &OsStr, value: &OsStr) -> Result<(), Line> {
-        match name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
-            Some(short) => self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::path(name))),
-            None => Ok(()),
+    /// The variables that are ours.
+    pub(super) fn read_environment(&mut self, env: &Variables) -> Result<(), Line> {
+        for (name, value) in env {
+            if let Some(short) = name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
+                self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::path(name)))?;
+            }
         }
+        Ok(())
     }
 
     /// The file that was named must be there; the default one need not. A setting without its prefix is a slip; other names
@@ -174,7 +177,7 @@ impl<'a> Settings<'a> {
         for (line, name, value) in file::parse(&text).map_err(bad)?.into_iter().rev() {
             let place = words!("{}:{}: {}", shown, line, Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
-                Some(short) => self.offer(short, &value, Source::File, place)?,
+                Some(short) => self.offer(short, value, Source::File, place)?,
                 None if Id::named(name).is_some() => {
                     return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
                 }
@@ -212,22 +215,19 @@ impl<'a> Settings<'a> {
         self.given.iter().find(|given| given.id == id)
     }
 
-    /// The value that counts. An empty one is none.
+    /// An empty value is none.
     fn value(&self, id: Id) -> Option<&Given> {
         self.slot(id).filter(|given| !given.value.is_empty())
     }
 
-    /// Whether a value was given.
     pub(super) fn has(&self, id: Id) -> bool {
         self.value(id).is_some()
     }
 
-    /// Where it was given.
     pub(super) fn source(&self, id: Id) -> Option<Source> {
         self.value(id).map(|given| given.source)
     }
 
-    /// Whether a URL says it.
     pub(super) fn is_by_url(&self, id: Id) -> bool {
         self.slot(id).is_some_and(|given| given.by_url)
     }
@@ -238,7 +238,7 @@ impl<'a> Settings<'a> {
         self.given.iter().filter(is_option).map(|given| given.id)
     }
 
-    /// The setting `id` in the form in which it was given, and where.
+    /// The setting in the form in which it was given, and where.
     pub(super) fn place(&self, id: Id) -> Line {
         self.slot(id).map_or_else(|| words!("{}{}", PREFIX, id.row().name), |given| given.place.clone())
     }
@@ -281,28 +281,23 @@ impl<'a> Settings<'a> {
     pub(super) fn check_numbers(&self) -> Result<(), Line> {
         let is_bad = |row: &&Setting| self.value(row.id).is_some_and(|given| row.number(&given.value).is_none());
         let Some(row) = TABLE.iter().find(is_bad) else { return Ok(()) };
-        Err(self.invalid(
-            row.id,
-            match row.kind {
-                Kind::Switch => "neither yes nor no",
-                Kind::Number(..) => "not a number",
-                _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
-            },
-        ))
+        let why = match row.kind {
+            Kind::Switch => "neither yes nor no",
+            Kind::Number(..) => "not a number",
+            _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
+        };
+        Err(self.invalid(row.id, why))
     }
 
     /// That the value given for `id` is `why`; it is shown unless it is a secret.
     pub(super) fn invalid(&self, id: Id, why: &'static str) -> Line {
-        let place = self.place(id);
-        let value = words!("\"{}\"", Escaped(self.text(id)));
-        match id.row().kind {
-            Kind::Secret => words!("{}: {}", place, why),
-            Kind::Number(least, most) => words!("{}: {} is {} from {} to {}", place, value, why, least, most),
-            Kind::Time(least) => {
-                words!("{}: {} is {} from {} s to {} days", place, value, why, least, LONGEST / 86400)
-            }
-            _ => words!("{}: {} is {}", place, value, why),
-        }
+        let range = match id.row().kind {
+            Kind::Secret => return words!("{}: {}", self.place(id), why),
+            Kind::Number(least, most) => words!(" from {} to {}", least, most),
+            Kind::Time(least) => words!(" from {} s to {} days", least, LONGEST / 86400),
+            _ => Line::default(),
+        };
+        words!("{}: \"{}\" is {}{}", self.place(id), Escaped(self.text(id)), why, range)
     }
 
     /// The value, or the default one.

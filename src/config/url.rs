@@ -15,14 +15,7 @@ const SCHEMES: [(&str, &str); 4] =
 /// percent-encoded, and must be where it holds one of `@ : / [ ] ? # %`.
 pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-    let Some((rest, tls)) = SCHEMES.iter().find_map(|(scheme, tls)| Some((text.strip_prefix(scheme)?, *tls))) else {
-        let is_socket = text.starts_with("unix:") || text.starts_with('/');
-        return Err(if is_socket {
-            "a Unix socket is HOST=/PATH, not a URL"
-        } else {
-            "neither redis:// nor rediss://"
-        });
-    };
+    let (rest, tls) = without_scheme(text)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     match path.as_bytes().first() {
         Some(b'/') if path.contains('@') => return Err("a / in a user's name or a password must be written as %2F"),
@@ -36,7 +29,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         return Err("an @ in a user's name or a password must be written as %40");
     }
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (host, port) = host_and_port(address)?;
+    let (host, port) = match address.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return Err("a [ without its ]"),
+        Some(Some((host, ""))) => (host, ""),
+        Some(Some((host, behind))) => (host, behind.strip_prefix(':').ok_or("no : before the port")?),
+        None => address.split_once(':').unwrap_or((address, "")),
+    };
     if !port.is_empty() && Id::Port.row().number(port.as_bytes()).is_none() {
         return Err("the port is not a number from 1 to 65535");
     }
@@ -49,9 +47,10 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         return Err("a user without a password");
     }
     let host = decode(host)?;
-    if host.is_empty() || std::str::from_utf8(&host).is_err() {
-        return Err(if host.is_empty() { "no host" } else { "the host is not UTF-8" });
+    if host.is_empty() {
+        return Err("no host");
     }
+    std::str::from_utf8(&host).map_err(|_| "the host is not UTF-8")?;
     Ok([
         (Id::Host, host),
         (Id::Port, port.into()),
@@ -62,14 +61,11 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     ])
 }
 
-fn host_and_port(address: &str) -> Result<(&str, &str), &'static str> {
-    match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, behind) = rest.split_once(']').ok_or("a [ without its ]")?;
-            Ok((host, behind.strip_prefix(':').or(behind.is_empty().then_some("")).ok_or("no : before the port")?))
-        }
-        None => Ok(address.split_once(':').unwrap_or((address, ""))),
-    }
+fn without_scheme(text: &str) -> Result<(&str, &'static str), &'static str> {
+    let rest = SCHEMES.iter().find_map(|(scheme, tls)| Some((text.strip_prefix(scheme)?, *tls)));
+    let is_socket = text.starts_with("unix:") || text.starts_with('/');
+    let socket = "a Unix socket is HOST=/PATH, not a URL";
+    rest.ok_or(if is_socket { socket } else { "neither redis:// nor rediss://" })
 }
 
 /// Undoes percent-encoding. NUL is refused: it ends a name early where C is asked.
