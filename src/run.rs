@@ -14,7 +14,9 @@ use crate::store::{Attempt, Error, Held, LocalStore, LockStore, RedisStore};
 use crate::text::{Cause, Escaped, Line, Log};
 use crate::words;
 use rustix::process::{Pid, Signal};
+use rustix::stdio::stdout;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -56,8 +58,8 @@ fn end(report: &Report, done: Result<Outcome, Refusal>) -> u8 {
 }
 
 fn print(text: &[u8], outcome: Outcome) -> Result<Outcome, Refusal> {
-    let mut stdout = io::stdout();
-    let written = stdout.write_all(text).and_then(|()| stdout.flush());
+    let stdout = stdout().try_clone_to_owned().map(File::from);
+    let written = stdout.and_then(|mut stdout| stdout.write_all(text));
     written.map(|()| outcome).map_err(|error| failed(words!("cannot print: {}", Cause(&error))))
 }
 

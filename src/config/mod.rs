@@ -178,18 +178,15 @@ fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
     }
     settings.read_url()?;
     settings.exclude(Auth, AuthFile)?;
-    for (one, other) in [(TlsCert, TlsKey), (TlsKey, TlsCert)] {
-        if settings.has(one) && !settings.has(other) {
+    // In a file KILL_AFTER may be meant for those jobs that have a TIMEOUT.
+    let kills = settings.source(KillAfter) > Some(Source::File) && settings.switch(KillAfter);
+    let pairs =
+        [(TlsCert, TlsKey, TlsKey), (TlsKey, TlsCert, TlsCert), (User, Auth, AuthFile), (KillAfter, Timeout, Lease)];
+    for (one, other, or) in pairs {
+        let counts = if one == KillAfter { kills } else { settings.has(one) };
+        if counts && !settings.has(other) && !settings.has(or) {
             return Err(needs(settings, one, other));
         }
-    }
-    if settings.has(User) && !settings.has(Auth) && !settings.has(AuthFile) {
-        return Err(needs(settings, User, Auth));
-    }
-    // In a file it may be meant for those jobs that have a TIMEOUT.
-    let is_for_this_job = settings.source(KillAfter) > Some(Source::File) && settings.switch(KillAfter);
-    if is_for_this_job && !settings.has(Timeout) && !settings.has(Lease) {
-        return Err(needs(settings, KillAfter, Timeout));
     }
     let is_meant = settings.has(Grace) && settings.source(Grace) >= settings.source(Release);
     if is_meant && settings.seconds(Grace) > settings.seconds(Release) {

@@ -144,7 +144,7 @@ impl Kind {
 impl Setting {
     /// The long option: the name in lower case with dashes.
     pub fn option(&self) -> String {
-        self.name.to_ascii_lowercase().replace('_', "-")
+        self.name.bytes().map(|byte| if byte == b'_' { '-' } else { char::from(byte.to_ascii_lowercase()) }).collect()
     }
 
     /// What `text` says, if the setting is a number, a time (in seconds), or a switch (0 and 1); 0 for other kinds. `None` if

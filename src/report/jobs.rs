@@ -187,6 +187,12 @@ fn exit_code(result: &[u8]) -> Option<String> {
 
 /// The value of a label, whole, because it tells jobs apart: a quote or a backslash in it is escaped.
 fn label(value: &[u8]) -> String {
-    let pieces = value.chunks(50).map(|piece| Escaped(piece).to_string());
-    pieces.collect::<String>().replace('\\', "\\\\").replace('"', "\\\"")
+    let mut label = String::new();
+    for letter in value.chunks(50).flat_map(|piece| Escaped(piece).to_string().into_bytes()) {
+        if b"\\\"".contains(&letter) {
+            label.push('\\');
+        }
+        label.push(char::from(letter));
+    }
+    label
 }

@@ -19,8 +19,8 @@ use std::time::Duration;
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The longest line, and how much of the end stays of a longer one: it says what follows.
-const LIMIT: usize = 398;
-const TAIL: usize = 150;
+const LIMIT: usize = 399;
+const TAIL: usize = 151;
 
 /// Writes one line, in one write, so that the lines of many hosts or jobs that share a log stay whole. If its reader is
 /// stuck for longer than `patience`, the line is dropped.
@@ -28,12 +28,11 @@ fn write(text: &Line, patience: Timespec) {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut fds, Some(&patience)).is_ok_and(|count| count > 0) {
-        let mut line = format!("golock: {text}");
+        let mut line = format!("golock: {text}\n");
         if line.len() > LIMIT {
             let (head, tail) = (line.floor_char_boundary(LIMIT - 3 - TAIL), line.ceil_char_boundary(line.len() - TAIL));
-            line.replace_range(head..tail, "...");
+            line = [&line[..head], "...", &line[tail..]].concat();
         }
-        line.push('\n');
         let _ = (&stderr).write_all(line.as_bytes());
     }
 }
