@@ -82,20 +82,19 @@ fn is_in_trouble(status: &Status, max_age: Option<Duration>) -> bool {
 
 /// A table of jobs, those in trouble first, with a `!` in front.
 pub fn table(mut entries: Vec<Entry>, max_age: Option<Duration>) -> String {
-    entries.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut rows =
-        vec![["", "JOB", "STATE", "HOST", "SINCE", "TOOK", "RESULT", "LAST SUCCESS", "LOCK"].map(String::from)];
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let mut rows = vec![["", "JOB", "STATE", "HOST", "SINCE", "TOOK", "RESULT", "LAST SUCCESS", "LOCK"].join("\t")];
     for in_trouble in [true, false] {
         let those = entries.iter().filter(|entry| is_in_trouble(&entry.status, max_age) == in_trouble);
         rows.extend(those.map(|entry| row(entry, if in_trouble { "!" } else { "" })));
     }
     let mut widths = [0; 9];
     for row in &rows {
-        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.len()));
+        row.split('\t').zip(&mut widths).for_each(|(cell, width)| *width = cell.len().max(*width));
     }
     let mut table = String::new();
     for row in &rows {
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.split('\t').zip(widths) {
             // Writing to a string cannot fail.
             let _ = write!(table, "{cell:<width$} ");
         }
@@ -105,29 +104,25 @@ pub fn table(mut entries: Vec<Entry>, max_age: Option<Duration>) -> String {
     table
 }
 
-fn row(Entry { name, status }: &Entry, mark: &str) -> [String; 9] {
-    let mut row = [const { String::new() }; 9];
-    (row[0], row[2], row[8]) = (mark.into(), state(status.holder()).0.into(), Escaped(name).to_string());
-    let Some(record) = &status.record else {
-        row[6] = "not a record".into();
-        return row;
-    };
+/// The cells of a row, between tabs.
+fn row(Entry { name, status }: &Entry, mark: &str) -> String {
+    let (name, (state, _)) = (Escaped(name), state(status.holder()));
+    let Some(record) = &status.record else { return format!("{mark}\t\t{state}\t\t\t\tnot a record\t\t{name}") };
     let is_running = record.number("end").is_none() && status.value.is_some();
-    let since = record.number("end").or(record.number("start")).unwrap_or(0);
-    (row[1], row[3], row[4]) =
-        (record.shown("program").to_string(), record.shown("host").to_string(), Utc(since).to_string());
-    row[5] = took(status).map_or("?".into(), |took| Span(took).to_string());
-    row[6] = match record.number("failed") {
+    let (program, host) = (record.shown("program"), record.shown("host"));
+    let since = Utc(record.number("end").or(record.number("start")).unwrap_or(0));
+    let took = took(status).map_or("?".into(), |took| words!("{}", Span(took)));
+    let result = match record.number("failed") {
         _ if is_running => "-".into(),
-        Some(times @ 2..) => format!("{}, {times} times", result(record.text("result"))),
-        _ => result(record.text("result")).to_string(),
+        Some(times @ 2..) => words!("{}, {} times", result(record.text("result")), times),
+        _ => result(record.text("result")),
     };
-    row[7] = match (record.number("ok"), status.now) {
+    let ok = match (record.number("ok"), status.now) {
         (None, _) => "never".into(),
-        (Some(ok), Some(now)) => format!("{} ago", Span(Duration::from_millis(now.saturating_sub(ok)))),
-        (Some(ok), None) => Utc(ok).to_string(),
+        (Some(ok), Some(now)) => words!("{} ago", Span(Duration::from_millis(now.saturating_sub(ok)))),
+        (Some(ok), None) => words!("{}", Utc(ok)),
     };
-    row
+    format!("{mark}\t{program}\t{state}\t{host}\t{since}\t{took}\t{result}\t{ok}\t{name}")
 }
 
 /// A metric of a job: its name, what it says, and its value, if the job has one.
