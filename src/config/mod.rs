@@ -10,6 +10,7 @@ mod table;
 mod url;
 
 pub use help::{help, version};
+pub use settings::LockAction;
 pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
@@ -34,16 +35,6 @@ pub enum Invocation<'a> {
     /// Run the command under the lock.
     Run(Config, &'a [OsString]),
     Lock(LockAction, Config),
-}
-
-/// What is done with a lock, or with all of them, where no command is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LockAction {
-    Reset,
-    Status,
-    List,
-    Metrics,
 }
 
 /// Everything that the settings say, parsed and free of contradictions.

@@ -2,7 +2,7 @@
 //! this order, also between settings that exclude each other; an empty value unsets what a weaker source says.
 
 use super::table::{FOREIGN, Id, Kind, LONGEST, PREFIX, Setting, TABLE, likely};
-use super::{LockAction, file, url};
+use super::{file, url};
 use crate::files;
 use crate::process::Variables;
 use crate::text::{Cause, Escaped, Line};
@@ -18,6 +18,16 @@ const DEFAULT_FILE: &str = "/etc/cronlock.conf";
 
 /// The most that is read of a config file: enough for any, and little even of `/dev/zero`.
 const FILE_LIMIT: u64 = 64 * 1024;
+
+/// What is done with a lock, or with all of them, where no command is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LockAction {
+    Reset,
+    Status,
+    List,
+    Metrics,
+}
 
 /// What is to be done, as far as the options tell.
 #[derive(Clone, Copy, Default)]
