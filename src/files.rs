@@ -1,5 +1,7 @@
 //! Files that the settings name: read up to a limit, and read again when they are needed.
 
+use crate::text::{Cause, Escaped, Line};
+use crate::words;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -27,13 +29,12 @@ pub struct Fresh {
 
 impl Fresh {
     /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
-    /// read; so it comes before signals are caught.
-    pub fn read(path: &Path, limit: u64) -> io::Result<Self> {
-        let content = read(path, limit)?;
-        if content.is_empty() {
-            Err(io::Error::other("it is empty"))
-        } else {
-            Ok(Self { path: path.into(), limit, content })
+    /// read; so it comes before signals are caught. The words say why it is of no use.
+    pub fn read(path: &Path, limit: u64) -> Result<Self, Line> {
+        match read(path, limit) {
+            Err(error) => Err(words!("{}: {}", Escaped::path(path), Cause(&error))),
+            Ok(content) if content.is_empty() => Err(words!("{}: it is empty", Escaped::path(path))),
+            Ok(content) => Ok(Self { path: path.into(), limit, content }),
         }
     }
 

@@ -2,10 +2,8 @@ use super::refusal::redact;
 use super::tls::Tls;
 use super::{Failure, Kind, Server};
 use crate::files::Fresh;
-use crate::text::{Cause, Escaped, Line, Secret};
+use crate::text::{Escaped, Line, Secret};
 use crate::words;
-use std::io;
-use std::path::Path;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
 const LIMIT: u64 = 64 * 1024;
@@ -30,8 +28,7 @@ impl Credentials {
     /// Reads what `server` needs, if there is one. The words say which file is of no use.
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
-        let read = |path: &Path| Fresh::read(path, LIMIT).map_err(|error| unreadable(path, &error));
-        let file = server.auth_file.as_deref().map(read).transpose()?;
+        let file = server.auth_file.as_deref().map(|path| Fresh::read(path, LIMIT)).transpose()?;
         if let Some(file) = file.as_ref().filter(|file| without_newline(file.content()).is_empty()) {
             return Err(words!("{}: it is empty", Escaped::path(file.path())));
         }
@@ -81,9 +78,4 @@ impl Credentials {
 /// The password in the content of a file: without one newline at its end.
 fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\n").unwrap_or(content)
-}
-
-/// Why the file at `path` is of no use.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Line {
-    words!("{}: {}", Escaped::path(path), Cause(error))
 }

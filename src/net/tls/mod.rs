@@ -7,7 +7,6 @@ mod verify;
 mod x509;
 
 use super::connection::Stream;
-use super::credentials::unreadable;
 use super::socket::Socket;
 use super::{Failure, Kind, TlsOptions, Trust};
 use crate::files::Fresh;
@@ -46,8 +45,7 @@ impl Tls {
         let identity = options.identity.iter().flat_map(|identity| [&identity.chain, &identity.key]);
         let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
         let files = authorities.into_iter().chain(identity);
-        let files = files.map(|path| Fresh::read(path, PEM_LIMIT).map_err(|error| unreadable(path, &error)));
-        Self::of(options, files.collect::<Result<_, _>>()?)
+        Self::of(options, files.map(|path| Fresh::read(path, PEM_LIMIT)).collect::<Result<_, _>>()?)
     }
 
     /// What these files come to.
