@@ -22,9 +22,11 @@ fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
 /// A file that may be replaced while golock runs, such as a password or a certificate.
 #[derive(Debug)]
 pub struct Fresh {
-    path: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was read last.
+    pub content: Vec<u8>,
     limit: u64,
-    content: Vec<u8>,
 }
 
 impl Fresh {
@@ -36,16 +38,6 @@ impl Fresh {
             Ok(content) if content.is_empty() => Err(words!("{}: it is empty", Escaped::path(path))),
             Ok(content) => Ok(Self { path: path.into(), limit, content }),
         }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What was read last.
-    pub fn content(&self) -> &[u8] {
-        &self.content
     }
 
     /// What it holds now, if that can be read without waiting, is not empty, and differs from what was read last.
@@ -61,11 +53,6 @@ impl Fresh {
     pub fn renewed(&self) -> Self {
         let content = self.changed().unwrap_or_else(|| self.content.clone());
         Self { path: self.path.clone(), limit: self.limit, content }
-    }
-
-    /// From now on this is what was read last.
-    pub fn keep(&mut self, content: Vec<u8>) {
-        self.content = content;
     }
 }
 

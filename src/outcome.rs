@@ -8,10 +8,8 @@ use rustix::process::Signal;
 #[allow(missing_docs)]
 pub enum Outcome {
     Printed,
-    /// It looked at the lock.
-    Looked {
-        held: bool,
-    },
+    /// It looked at the lock, and whether that is held.
+    Looked(bool),
     /// It deleted the lock.
     Reset,
     Ran(ExitReason),
@@ -30,8 +28,8 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         let of_signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
         match self {
-            Self::Printed | Self::Looked { held: false } => 0,
-            Self::Looked { held: true } | Self::Reset => 200,
+            Self::Printed | Self::Looked(false) => 0,
+            Self::Looked(true) | Self::Reset => 200,
             Self::Ran(ExitReason::Code(code)) | Self::Skipped(code) => code,
             Self::Ran(ExitReason::Signal(signal)) => of_signal(signal),
             Self::Ran(ExitReason::Stopped(StopReason::TimedOut)) => 202,

@@ -114,7 +114,7 @@ impl Call<'_> {
             }
             LockAction::Status => {
                 let status = store.status().map_err(refusal)?;
-                let outcome = Outcome::Looked { held: status.value.is_some() };
+                let outcome = Outcome::Looked(status.value.is_some());
                 print(report::status(&self.config.name, &status).as_bytes(), outcome)
             }
             LockAction::List | LockAction::Metrics => {

@@ -92,7 +92,7 @@ impl<'a> Invocation<'a> {
     fn read(settings: &mut Settings<'a>, args: &'a [OsString], env: &Variables) -> Result<Self, Line> {
         settings.read_options(args)?;
         match settings.action {
-            Action::Help { all } => return Ok(Self::Print(help(all).into_bytes())),
+            Action::Help(all) => return Ok(Self::Print(help(all).into_bytes())),
             Action::Version => return Ok(Self::Print(version().into_bytes())),
             _ => {}
         }

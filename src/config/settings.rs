@@ -36,15 +36,14 @@ pub(super) enum Action {
     Run,
     Lock(LockAction),
     PrintKey,
-    Help {
-        all: bool,
-    },
+    /// Of all settings, or of the common ones.
+    Help(bool),
     Version,
 }
 
 /// The options that are not settings.
 const ACTIONS: [(&str, Action); 6] = [
-    ("help", Action::Help { all: false }),
+    ("help", Action::Help(false)),
     ("version", Action::Version),
     ("print-key", Action::PrintKey),
     ("status", Action::Lock(LockAction::Status)),
@@ -120,7 +119,7 @@ impl<'a> Settings<'a> {
         let Some(why) = slip else { return Ok(behind) };
         // The command is looked for all the same, to be named.
         let _ = self.read_options(behind);
-        if let Action::Help { .. } = self.action { Ok(&[]) } else { Err(why) }
+        if let Action::Help(_) = self.action { Ok(&[]) } else { Err(why) }
     }
 
     /// Options of one letter behind one dash.
@@ -143,7 +142,7 @@ impl<'a> Settings<'a> {
     /// A call for help, behind which nothing counts.
     fn help(&mut self, value: Option<&[u8]>, behind: &[OsString]) -> &'a [OsString] {
         let topic = value.or(behind.first().map(|word| word.as_bytes()));
-        self.action = Action::Help { all: topic == Some(b"all") };
+        self.action = Action::Help(topic == Some(b"all"));
         &[]
     }
 

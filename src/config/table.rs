@@ -2,19 +2,16 @@
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Kind {
-    /// Any bytes but NUL.
     Bytes,
-    /// A secret: any bytes, never shown.
+    /// Bytes that are never shown.
     Secret,
-    /// A path.
     Path,
     /// A whole number, from and to.
     Number(u64, u64),
-    /// A span of at least so many seconds: whole seconds, or numbers with `d`, `h`, `m` or `s`. One whose default is 0
-    /// can always be turned off by that.
+    /// A span of at least so many seconds. One whose default is 0 can always be turned off by that.
     Time(u64),
-    /// Yes or no.
     Switch,
 }
 

@@ -29,8 +29,8 @@ impl Credentials {
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
         let file = server.auth_file.as_deref().map(|path| Fresh::read(path, LIMIT)).transpose()?;
-        if let Some(file) = file.as_ref().filter(|file| without_newline(file.content()).is_empty()) {
-            return Err(words!("{}: it is empty", Escaped::path(file.path())));
+        if let Some(file) = file.as_ref().filter(|file| without_newline(&file.content).is_empty()) {
+            return Err(words!("{}: it is empty", Escaped::path(&file.path)));
         }
         let tls = server.tls.as_ref().map(Tls::new).transpose()?;
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
@@ -39,7 +39,7 @@ impl Credentials {
     /// The password that was read last and has worked, if one has.
     fn proven(&self) -> Option<&[u8]> {
         let given = self.given.as_ref().map(|secret| &secret.0[..]);
-        given.or_else(|| Some(without_newline(self.file.as_ref()?.content())))
+        given.or_else(|| Some(without_newline(&self.file.as_ref()?.content)))
     }
 
     /// The password for a new connection: what its file holds now, unless the server has just refused that, and the one
@@ -53,7 +53,7 @@ impl Credentials {
     /// It has worked.
     pub(super) fn worked(&mut self) {
         if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
-            file.keep(content);
+            file.content = content;
         }
     }
 

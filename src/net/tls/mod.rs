@@ -202,7 +202,7 @@ impl ResolvesClientCert for Identity {
 fn certified(chain: &Fresh, key: &Fresh) -> Result<CertifiedKey, Line> {
     let certificates = sections::<CertificateDer<'_>>(chain, pem::CERTIFICATE)?;
     let secret = sections::<PrivateKeyDer<'_>>(key, pem::KEY)?.swap_remove(0);
-    let (chain, path) = (Escaped::path(chain.path()), Escaped::path(key.path()));
+    let (chain, path) = (Escaped::path(&chain.path), Escaped::path(&key.path));
     let key = any_supported_type(&secret);
     let key = key.map_err(|_| words!("{}: not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519", path))?;
     match (x509::public_key(&certificates[0]), key.public_key()) {
@@ -222,7 +222,7 @@ fn verifier(options: &TlsOptions, authorities: Option<&Fresh>) -> Result<Verifie
         Some(file) => {
             own = sections::<CertificateDer<'_>>(file, pem::AUTHORITY)?;
             if roots.add_parsable_certificates(own.iter().map(|own| CertificateDer::from(&own[..]))).0 == 0 {
-                return Err(words!("{}: no usable CA certificate in PEM form in it", Escaped::path(file.path())));
+                return Err(words!("{}: no usable CA certificate in PEM form in it", Escaped::path(&file.path)));
             }
         }
     }
