@@ -267,7 +267,7 @@ impl Call<'_> {
         job::adopt_orphans(self.config.limits, self.config.lease.is_some());
         let started = interrupts.control_job().and_then(|()| match interrupts.termination() {
             Some(signal) => Ok(Err(signal)),
-            None if !held.lasts() => Err(io::Error::other(Line::from("golock stood still for too long"))),
+            None if !held.lasts() => Err(io::Error::other("golock stood still for too long")),
             None => job::launch(path, self.command, &environment, binding).map(Ok),
         });
         Err(match started {

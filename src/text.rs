@@ -21,7 +21,7 @@ pub trait Log {
 pub trait Shown: Display {}
 
 /// A text that only [`words!`] makes, or that stands in the program as it is.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
 
 /// Bytes from outside, made fit for one line of a terminal or a mail: printable ASCII, at most 300 bytes of it.
@@ -157,15 +157,6 @@ impl Display for Line {
         f.write_str(&self.0)
     }
 }
-
-/// Not a string's own, which would bring tables of what is printable into golock with each error that holds words.
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Line {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

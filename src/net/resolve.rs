@@ -3,8 +3,6 @@
 use super::socket::Socket;
 use crate::interrupt::Deadline;
 use crate::process::{CStrings, SELF, Spawn, Variables, is_no_self};
-use crate::text::Escaped;
-use crate::words;
 use rustix::process::{Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -59,7 +57,7 @@ pub(super) fn look_up(
     for line in text.lines() {
         match line.parse() {
             Ok(address) => addresses.push(address),
-            Err(_) => return Err(io::Error::other(words!("{}", Escaped(text.as_bytes())))),
+            Err(_) => return Err(io::Error::other(text)),
         }
     }
     Ok(addresses)

@@ -91,10 +91,9 @@ impl Report {
 
     /// Says that nothing has succeeded for so long, what the last run has come to, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
-        let last =
-            status.record.as_ref().and_then(Record::last_end).map_or(Line::default(), |(result, host)| {
-                words!(" (last: {} on {})", jobs::result(result), Escaped(host))
-            });
+        let last = status.record.as_ref().and_then(Record::last_end);
+        let last = last.map(|(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
+        let last = last.unwrap_or_default();
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
         self.trouble(words!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
     }
