@@ -1,5 +1,7 @@
 //! Files that the settings name: read up to a limit, and read again when they are needed.
 
+use crate::text::{Cause, Escaped, Line};
+use crate::words;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -20,31 +22,22 @@ fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
 /// A file that may be replaced while golock runs, such as a password or a certificate.
 #[derive(Debug)]
 pub struct Fresh {
-    path: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was read last.
+    pub content: Vec<u8>,
     limit: u64,
-    content: Vec<u8>,
 }
 
 impl Fresh {
     /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
-    /// read; so it comes before signals are caught.
-    pub fn read(path: &Path, limit: u64) -> io::Result<Self> {
-        let content = read(path, limit)?;
-        if content.is_empty() {
-            Err(io::Error::other("it is empty"))
-        } else {
-            Ok(Self { path: path.into(), limit, content })
+    /// read; so it comes before signals are caught. The words say why it is of no use.
+    pub fn read(path: &Path, limit: u64) -> Result<Self, Line> {
+        match read(path, limit) {
+            Err(error) => Err(words!("{}: {}", Escaped::path(path), Cause(&error))),
+            Ok(content) if content.is_empty() => Err(words!("{}: it is empty", Escaped::path(path))),
+            Ok(content) => Ok(Self { path: path.into(), limit, content }),
         }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What was read last.
-    pub fn content(&self) -> &[u8] {
-        &self.content
     }
 
     /// What it holds now, if that can be read without waiting, is not empty, and differs from what was read last.
@@ -60,11 +53,6 @@ impl Fresh {
     pub fn renewed(&self) -> Self {
         let content = self.changed().unwrap_or_else(|| self.content.clone());
         Self { path: self.path.clone(), limit: self.limit, content }
-    }
-
-    /// From now on this is what was read last.
-    pub fn keep(&mut self, content: Vec<u8>) {
-        self.content = content;
     }
 }
 

@@ -5,17 +5,13 @@ use rustix::process::Signal;
 
 /// What has come of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Outcome {
-    /// It printed what was asked for.
     Printed,
-    /// It looked at the lock, which is held or not.
-    Looked {
-        /// Whether it is.
-        held: bool,
-    },
+    /// It looked at the lock, and whether that is held.
+    Looked(bool),
     /// It deleted the lock.
     Reset,
-    /// It ran the command.
     Ran(ExitReason),
     /// The lock is held by another; the code to exit with then.
     Skipped(u8),
@@ -23,9 +19,7 @@ pub enum Outcome {
     Overdue,
     /// A signal arrived before the command was started.
     Interrupted(Signal),
-    /// The command cannot be executed.
     CannotExec(ExecError),
-    /// golock failed.
     Failed,
 }
 
@@ -34,8 +28,8 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         let of_signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
         match self {
-            Self::Printed | Self::Looked { held: false } => 0,
-            Self::Looked { held: true } | Self::Reset => 200,
+            Self::Printed | Self::Looked(false) => 0,
+            Self::Looked(true) | Self::Reset => 200,
             Self::Ran(ExitReason::Code(code)) | Self::Skipped(code) => code,
             Self::Ran(ExitReason::Signal(signal)) => of_signal(signal),
             Self::Ran(ExitReason::Stopped(StopReason::TimedOut)) => 202,

@@ -1,4 +1,4 @@
-//! Text for people, in one line each. Bytes from outside enter it through [`Escaped`] alone: [`text!`] takes nothing
+//! Text for people, in one line each. Bytes from outside enter it through [`Escaped`] alone: [`words!`] takes nothing
 //! that is not [`Shown`], and neither bytes nor strings that were made at run time are.
 
 use std::ffi::OsStr;
@@ -6,7 +6,6 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// The most bytes that are shown of a text from outside.
@@ -14,18 +13,14 @@ const LIMIT: usize = 300;
 
 /// The sink for lines that only VERBOSE shows: all that lower floors know of reporting.
 pub trait Log {
-    /// Shows `text`, if it is wanted.
-    fn debug(&self, text: Text<'_>);
+    /// Shows `line`, if it is wanted.
+    fn debug(&self, line: Line);
 }
 
 /// What may stand in a text as it is: it holds no control character and no secret.
 pub trait Shown: Display {}
 
-/// A text that only [`text!`] makes.
-#[derive(Clone, Copy)]
-pub struct Text<'a>(fmt::Arguments<'a>);
-
-/// A text that is kept.
+/// A text that only [`words!`] makes, or that stands in the program as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
 
@@ -39,6 +34,9 @@ pub struct Cause<'a>(pub &'a io::Error);
 /// A span as people say it: `45 s`, `3 h 12 min`, `3 d 2 h`.
 pub struct Span(pub Duration);
 
+/// A span in seconds, to the millisecond.
+pub struct Seconds(pub Duration);
+
 /// A time in milliseconds since 1970, as RFC 3339 writes it in UTC, to the second.
 pub struct Utc(pub u64);
 
@@ -46,37 +44,24 @@ pub struct Utc(pub u64);
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
-/// Makes a [`Text`]: as `format_args!`, but of values that are [`Shown`], and without names inside the braces, which
-/// would not be looked at: behind `concat!` they do not compile.
+/// Makes a [`Line`]: as `format!`, but of values that are [`Shown`], and without names inside the braces, which would not
+/// be looked at: behind `concat!` they do not compile.
 #[macro_export]
-macro_rules! text {
+macro_rules! words {
     ($format:literal $(, $value:expr)* $(,)?) => {
-        $crate::text::Text::new(format_args!(concat!($format) $(, $crate::text::shown(&$value))*))
+        $crate::text::Line::made_of(format_args!(concat!($format) $(, $crate::text::shown(&$value))*))
     };
 }
 
-/// Makes a [`Line`], as [`text!`] makes a text.
+/// The same.
 #[macro_export]
-macro_rules! words {
-    ($($part:tt)*) => { $crate::text::Line::from($crate::text!($($part)*)) };
+macro_rules! text {
+    ($($part:tt)*) => { $crate::words!($($part)*) };
 }
 
 /// `value` itself; it compiles only for what may be shown.
 pub fn shown<T: Shown + ?Sized>(value: &T) -> &T {
     value
-}
-
-impl<'a> Text<'a> {
-    /// For [`text!`].
-    pub fn new(arguments: fmt::Arguments<'a>) -> Self {
-        Self(arguments)
-    }
-}
-
-impl From<Text<'_>> for Line {
-    fn from(text: Text<'_>) -> Self {
-        Self(text.0.to_string())
-    }
 }
 
 impl From<&'static str> for Line {
@@ -86,6 +71,11 @@ impl From<&'static str> for Line {
 }
 
 impl Line {
+    /// For [`words!`].
+    pub fn made_of(parts: fmt::Arguments<'_>) -> Self {
+        Self(parts.to_string())
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -93,14 +83,9 @@ impl Line {
 }
 
 impl<'a> Escaped<'a> {
-    /// A path.
-    pub fn path(path: &'a Path) -> Self {
-        Self(path.as_os_str().as_bytes())
-    }
-
-    /// A word of the system's.
-    pub fn os(word: &'a OsStr) -> Self {
-        Self(word.as_bytes())
+    /// A path, or another word of the system's.
+    pub fn path(word: &'a (impl AsRef<OsStr> + ?Sized)) -> Self {
+        Self(word.as_ref().as_bytes())
     }
 }
 
@@ -125,7 +110,8 @@ impl Display for Escaped<'_> {
 impl Display for Cause<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
-        Escaped(text.split(" (os error ").next().unwrap_or_default().as_bytes()).fmt(f)
+        let number = text.as_bytes().windows(11).position(|part| part == b" (os error ");
+        Escaped(&text.as_bytes()[..number.unwrap_or(text.len())]).fmt(f)
     }
 }
 
@@ -137,6 +123,12 @@ impl Display for Span {
             seconds @ ..86400 => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
             seconds => write!(f, "{} d {} h", seconds / 86400, seconds / 3600 % 24),
         }
+    }
+}
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_secs(), self.0.subsec_millis())
     }
 }
 
@@ -160,12 +152,6 @@ fn date(days: u64) -> (u64, u64, u64) {
     if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
 }
 
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_fmt(self.0)
-    }
-}
-
 impl Display for Line {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -181,20 +167,17 @@ impl fmt::Debug for Secret {
 macro_rules! are_shown {
     ($($kind:ty),*) => { $(impl Shown for $kind {})* };
 }
-are_shown!(&'static str, u8, u16, u32, u64, usize, i32, SocketAddr, Text<'_>, Line, Escaped<'_>, Cause<'_>, Span, Utc);
+are_shown!(&'static str, u8, u16, u32, u64, usize, i32, SocketAddr, Line, Escaped<'_>, Cause<'_>, Span, Seconds, Utc);
 
 /// Undoes percent-encoding (RFC 3986, section 2.1); `None` for a `%` without two hex digits behind it.
 pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
-    while let Some((&first, tail)) = rest.split_first() {
-        let (byte, behind) = match (first, tail) {
-            (b'%', [high, low, behind @ ..]) => (hex(*high)? << 4 | hex(*low)?, behind),
-            (b'%', _) => return None,
-            _ => (first, tail),
-        };
-        bytes.push(byte);
-        rest = behind;
+    let mut parts = text.split(|&byte| byte == b'%');
+    let mut bytes = parts.next()?.to_vec();
+    for part in parts {
+        let (&[high, low], rest) = part.split_first_chunk()?;
+        bytes.push(hex(high)? << 4 | hex(low)?);
+        bytes.extend_from_slice(rest);
     }
     Some(bytes)
 }
@@ -217,7 +200,7 @@ mod tests {
     #[test]
     fn the_systems_words_have_no_number() {
         let refused = io::Error::from_raw_os_error(111);
-        assert_eq!(text!("{}", Cause(&refused)).to_string(), "Connection refused");
+        assert_eq!(words!("{}", Cause(&refused)).to_string(), "Connection refused");
         assert_eq!(Cause(&io::Error::other("a\nb")).to_string(), "a\\nb");
     }
 

@@ -9,8 +9,9 @@ use std::fs;
 use std::path::Path;
 
 /// The modules, from the ground up.
-const FLOORS: [&[&str]; 8] = [
-    &["text", "clock", "files", "process", "resp"],
+const FLOORS: [&[&str]; 9] = [
+    &["text"],
+    &["clock", "files", "process", "resp"],
     &["exchange", "interrupt"],
     &["lock", "net", "job"],
     &["config"],
@@ -197,7 +198,7 @@ fn a_circle_would_be_found() {
 #[test]
 fn design_names_the_floors() {
     let design = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("DESIGN.md")).unwrap();
-    for module in FLOORS[..6].iter().flat_map(|floor| floor.iter()) {
+    for module in FLOORS[..7].iter().flat_map(|floor| floor.iter()) {
         assert!(design.contains(&format!("`{module}`")) || design.contains(&format!("`{module}.rs`")), "{module}");
     }
 }

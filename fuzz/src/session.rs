@@ -16,7 +16,7 @@ use golock::lock::{self, Acquired, End, Entry, Lease, LockOptions, Look, Recordi
 use golock::net::{self, Client, Credentials, Endpoint};
 use golock::report::{metrics, table};
 use golock::resp::{BULK_LIMIT, LINE_LIMIT};
-use golock::text::{Log, Secret, Text};
+use golock::text::{Line, Log, Secret};
 use signal_hook::consts::SIGPIPE;
 use std::fmt::Display;
 use std::time::Duration;
@@ -111,8 +111,8 @@ impl Told {
 }
 
 impl Log for Told {
-    fn debug(&self, text: Text<'_>) {
-        self.line(&text);
+    fn debug(&self, line: Line) {
+        self.line(&line);
     }
 }
 

@@ -2,24 +2,17 @@
 //! never executed; where bash would expand something, the line is refused, because the value would be another.
 
 /// An assignment of the file: line number, name, value.
-pub(super) type Assignment<'a> = (usize, &'a [u8], Vec<u8>);
+pub(super) type Assignment<'a> = (usize, &'a [u8], &'a [u8]);
 
-/// The assignments of `text`.
+/// The assignments of `text`; or the number of a line that is none.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Assignment<'_>>, usize> {
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
-        let line = line.trim_ascii();
-        if line.is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        let (name, value) = assignment(line).ok_or(number)?;
-        found.push((number, name, value));
-    }
-    Ok(found)
+    let lines = (1..).zip(text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"));
+    lines.map(|(number, line)| assignment(line).map(|(name, value)| (number, name, value)).ok_or(number)).collect()
 }
 
 /// `[export ]NAME=value[ # comment]`.
-fn assignment(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = match line.strip_prefix(b"export") {
         Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => rest.trim_ascii_start(),
         _ => line,
@@ -28,24 +21,19 @@ fn assignment(line: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let (name, value) = (&line[..equals], &line[equals + 1..]);
     let is_name = matches!(name, [b'A'..=b'Z' | b'a'..=b'z' | b'_', rest @ ..]
         if rest.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'));
-    let (value, rest) = match value.split_first() {
-        Some((&quote @ (b'"' | b'\''), quoted)) => {
-            let end = quoted.iter().position(|&byte| byte == quote)?;
-            (&quoted[..end], &quoted[end + 1..])
+    let (value, rest, special): (_, _, &[u8]) = match value {
+        [quote @ (b'"' | b'\''), quoted @ ..] => {
+            let end = quoted.iter().position(|byte| byte == quote)?;
+            (&quoted[..end], &quoted[end + 1..], if *quote == b'"' { b"$`\\\0" } else { b"\0" })
         }
-        _ => value.split_at(value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len())),
-    };
-    let is_literal = |byte: &u8| match line[equals + 1..].first() {
-        Some(b'\'') => *byte != 0,
-        Some(b'"') => !matches!(byte, b'$' | b'`' | b'\\' | 0),
-        _ => !matches!(
-            byte,
-            b'$' | b'`' | b'\\' | b'"' | b'\'' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' | b'~' | 0
-        ),
+        plain => {
+            let end = plain.iter().position(u8::is_ascii_whitespace).unwrap_or(plain.len());
+            (&plain[..end], &plain[end..], b"$`\\\"';&|<>()~\0")
+        }
     };
     let comment = rest.trim_ascii_start();
     let ends = comment.is_empty() || (comment.starts_with(b"#") && comment.len() < rest.len());
-    (is_name && ends && value.iter().all(is_literal)).then(|| (name, value.to_vec()))
+    (is_name && ends && !value.iter().any(|byte| special.contains(byte))).then_some((name, value))
 }
 
 #[cfg(test)]
@@ -57,7 +45,6 @@ mod tests {
         let text = b"# settings\n\nCRONLOCK_HOST=\"redis.example # 1\"\nexport CRONLOCK_DB=3 # three\n\
             \tCRONLOCK_AUTH='pa$$ \"word\"\\'  \r\nA=\nB=a#b\n_c1=\"\"\nexport=1";
         let found = parse(text).unwrap();
-        let found: Vec<_> = found.iter().map(|(line, name, value)| (*line, *name, value.as_slice())).collect();
         let expected: Vec<(usize, &[u8], &[u8])> = vec![
             (3, b"CRONLOCK_HOST", b"redis.example # 1"),
             (4, b"CRONLOCK_DB", b"3"),

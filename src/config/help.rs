@@ -35,8 +35,7 @@ pub fn help(all: bool) -> String {
 }
 
 fn row(setting: &Setting) -> String {
-    let operand = setting.kind.operand().map_or(String::new(), |operand| format!(" {operand}"));
-    let option = format!("--{}{operand}", setting.option());
+    let option = ["--", &setting.option(), " ", setting.kind.operand().unwrap_or_default()].concat();
     let default = if setting.default.is_empty() { String::new() } else { format!(" [{}]", setting.default) };
     format!("      {option:<26} {}{default}\n", setting.help)
 }

@@ -10,6 +10,7 @@ mod table;
 mod url;
 
 pub use help::{help, version};
+pub use settings::LockAction;
 pub use table::{Id, Kind, PREFIX, Rank, Setting, TABLE};
 
 use crate::job::Limits;
@@ -27,56 +28,36 @@ use std::time::Duration;
 
 /// What golock was called to do.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum Invocation<'a> {
     /// Print this text.
     Print(Vec<u8>),
     /// Run the command under the lock.
     Run(Config, &'a [OsString]),
-    /// Do something else with the lock, or with all of them.
     Lock(LockAction, Config),
-}
-
-/// What is done with a lock where no command is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockAction {
-    /// Delete it.
-    Reset,
-    /// Say what is known of it.
-    Status,
-    /// List all jobs, for people.
-    List,
-    /// The same for Prometheus.
-    Metrics,
 }
 
 /// Everything that the settings say, parsed and free of contradictions.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub struct Config {
     /// What stands before the names of all locks.
     pub prefix: Vec<u8>,
     /// The lock's full name.
     pub name: Vec<u8>,
-    /// Where the lock is kept.
     pub backend: Backend,
-    /// How long a lock persists at least; at most `release`.
+    /// At most `release`.
     pub grace: Duration,
-    /// How long a lock persists at most.
     pub release: Duration,
-    /// The length of the lease, if the lock is held by one; at most `release`.
+    /// At most `release`.
     pub lease: Option<Duration>,
     /// How long the record of a run is kept, if there is to be one.
     pub record: Option<Duration>,
-    /// How old the last success may be.
     pub max_age: Option<Duration>,
-    /// What ends a command that does not end by itself.
     pub limits: Limits,
-    /// How long to wait for a held lock.
     pub wait: Duration,
-    /// The exit code when the lock is held by another.
     pub skip_exit: u8,
-    /// Whether to tell on stderr what happens.
     pub verbose: bool,
-    /// Whether to print the lock's full name on stderr.
     pub show_key: bool,
     /// What VERBOSE tells of the settings.
     pub notes: Vec<Line>,
@@ -85,8 +66,8 @@ pub struct Config {
 /// Where a lock is kept.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one")]
+#[allow(missing_docs)]
 pub enum Backend {
-    /// In this Redis.
     Redis(Server),
     /// In this folder.
     Local(PathBuf),
@@ -111,26 +92,23 @@ impl<'a> Invocation<'a> {
     fn read(settings: &mut Settings<'a>, args: &'a [OsString], env: &Variables) -> Result<Self, Line> {
         settings.read_options(args)?;
         match settings.action {
-            Action::Help { all } => return Ok(Self::Print(help(all).into_bytes())),
+            Action::Help(all) => return Ok(Self::Print(help(all).into_bytes())),
             Action::Version => return Ok(Self::Print(version().into_bytes())),
             _ => {}
         }
-        for (name, value) in env {
-            settings.read_variable(name, value)?;
-        }
+        settings.read_environment(env)?;
         settings.read_file()?;
         settings.check_numbers()?;
         settle(settings)?;
         let config = Config::build(settings, env)?;
         let is_nameless = settings.command.is_empty() && !settings.has(Id::Key);
         Ok(match settings.action {
-            Action::List => Self::Lock(LockAction::List, config),
-            Action::Metrics => Self::Lock(LockAction::Metrics, config),
+            Action::Lock(action @ (LockAction::List | LockAction::Metrics)) => Self::Lock(action, config),
             Action::Run if !settings.switch(Id::Reset) && settings.command.is_empty() => {
                 return Err("no command given; see golock --help".into());
             }
             _ if is_nameless => return Err("it needs a command or --key".into()),
-            Action::Status => Self::Lock(LockAction::Status, config),
+            Action::Lock(action) => Self::Lock(action, config),
             Action::PrintKey => Self::Print([&config.name[..], b"\n"].concat()),
             _ if settings.switch(Id::Reset) => Self::Lock(LockAction::Reset, config),
             _ => Self::Run(config, settings.command),
@@ -146,10 +124,15 @@ impl Config {
 
     fn build(settings: &mut Settings<'_>, env: &Variables) -> Result<Self, Line> {
         let release = settings.seconds(Id::Release);
-        let prefix = settings.bytes(Id::Prefix).unwrap_or(Id::Prefix.row().default.as_bytes()).to_vec();
+        let format = match settings.text(Id::KeyFormat) {
+            b"cronlock" => KeyFormat::Cronlock,
+            b"golock" => KeyFormat::Golock,
+            _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
+        };
+        let (prefix, command) = (settings.text(Id::Prefix), settings.command.iter().map(|word| word.as_bytes()));
         Ok(Self {
-            name: full_name(settings, &prefix)?,
-            prefix,
+            prefix: prefix.to_vec(),
+            name: name(prefix, settings.bytes(Id::Key), &command.collect::<Vec<_>>(), format),
             backend: if settings.switch(Id::Local) {
                 Backend::Local(local_folder(settings, env)?)
             } else {
@@ -186,18 +169,15 @@ fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
     }
     settings.read_url()?;
     settings.exclude(Auth, AuthFile)?;
-    for (one, other) in [(TlsCert, TlsKey), (TlsKey, TlsCert)] {
-        if settings.has(one) && !settings.has(other) {
+    // In a file KILL_AFTER may be meant for those jobs that have a TIMEOUT.
+    let kills = settings.source(KillAfter) > Some(Source::File) && settings.switch(KillAfter);
+    let pairs =
+        [(TlsCert, TlsKey, TlsKey), (TlsKey, TlsCert, TlsCert), (User, Auth, AuthFile), (KillAfter, Timeout, Lease)];
+    for (one, other, or) in pairs {
+        let counts = if one == KillAfter { kills } else { settings.has(one) };
+        if counts && !settings.has(other) && !settings.has(or) {
             return Err(needs(settings, one, other));
         }
-    }
-    if settings.has(User) && !settings.has(Auth) && !settings.has(AuthFile) {
-        return Err(needs(settings, User, Auth));
-    }
-    // In a file it may be meant for those jobs that have a TIMEOUT.
-    let is_for_this_job = settings.source(KillAfter) > Some(Source::File) && settings.switch(KillAfter);
-    if is_for_this_job && !settings.has(Timeout) && !settings.has(Lease) {
-        return Err(needs(settings, KillAfter, Timeout));
     }
     let is_meant = settings.has(Grace) && settings.source(Grace) >= settings.source(Release);
     if is_meant && settings.seconds(Grace) > settings.seconds(Release) {
@@ -253,32 +233,28 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
-    let given = settings.bytes(Id::Host).unwrap_or(Id::Host.row().default.as_bytes());
-    if !settings.is_by_url(Id::Host) && !given.starts_with(b"unix:") && given.windows(3).any(|part| part == b"://") {
-        return Err(words!("{}: it is a URL; that is {}URL", settings.place(Id::Host), PREFIX));
+    let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
+    let (by_url, is_unix) = (settings.is_by_url(Id::Host), given.starts_with(b"unix:"));
+    if !by_url && !is_unix && given.windows(3).any(|part| part == b"://") {
+        return Err(words!("{}: it is a URL; that is {}URL", place, PREFIX));
     }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
-    if settings.is_by_url(Id::Host) {
-        return Ok(host.to_owned());
-    }
-    let place = || settings.place(Id::Host);
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        _ if by_url => return Ok(host.to_owned()),
+        _ if is_unix => {
+            return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
+        }
         Some(parts) => parts,
         // More than one colon is an IPv6 address.
         None if host.matches(':').count() == 1 => host.split_at(host.find(':').unwrap_or(host.len())),
         None => (host, ""),
     };
-    match behind.strip_prefix(':') {
-        _ if host.starts_with("unix:") => {
-            Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place()))
-        }
-        Some(port) => {
-            let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
-            Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place(), PREFIX, host, PREFIX, port))
-        }
-        None if behind.is_empty() && !bare.is_empty() => Ok(bare.to_owned()),
-        None => Err(settings.invalid(Id::Host, "not a host")),
+    if let Some(port) = behind.strip_prefix(':') {
+        let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
+        return Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place, PREFIX, host, PREFIX, port));
     }
+    let is_host = behind.is_empty() && !bare.is_empty();
+    if is_host { Ok(bare.to_owned()) } else { Err(settings.invalid(Id::Host, "not a host")) }
 }
 
 /// How TLS is spoken, if it is.
@@ -292,8 +268,8 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, L
         None => Trust::BuiltIn,
     };
     let identity = settings.path(Id::TlsCert).zip(settings.path(Id::TlsKey));
-    let text = |name: &[u8]| String::from_utf8(name.to_vec()).map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"));
-    let name = settings.bytes(Id::TlsName).map(text).transpose()?;
+    let name = settings.bytes(Id::TlsName).map(|name| String::from_utf8(name.to_vec())).transpose();
+    let name = name.map_err(|_| settings.invalid(Id::TlsName, "not UTF-8"))?;
     Ok(Some(TlsOptions { trust, identity, name }))
 }
 
@@ -307,14 +283,4 @@ fn expects_tls(settings: &Settings<'_>) -> Option<Line> {
         return Some(words!("{} needs TLS: write rediss:// in {}", settings.place(id), settings.place(Id::Url)));
     }
     given.next().filter(|_| !settings.has(Id::Tls)).map(|id| needs(settings, id, Id::Tls))
-}
-
-fn full_name(settings: &Settings<'_>, prefix: &[u8]) -> Result<Vec<u8>, Line> {
-    let format = match settings.bytes(Id::KeyFormat) {
-        None | Some(b"cronlock") => KeyFormat::Cronlock,
-        Some(b"golock") => KeyFormat::Golock,
-        _ => return Err(settings.invalid(Id::KeyFormat, "neither cronlock nor golock")),
-    };
-    let command: Vec<_> = settings.command.iter().map(|word| word.as_bytes()).collect();
-    Ok(name(prefix, settings.bytes(Id::Key), &command, format))
 }

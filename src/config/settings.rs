@@ -1,15 +1,15 @@
 //! Gathers the values of all settings from the options, the environment and the config file. The stronger source wins, in
 //! this order, also between settings that exclude each other; an empty value unsets what a weaker source says.
 
-use super::table::{IDS, IGNORED, Id, Kind, LONGEST, PREFIX, REFUSED, Setting, TABLE, likely};
+use super::table::{FOREIGN, Id, Kind, LONGEST, PREFIX, Setting, TABLE, likely};
 use super::{file, url};
 use crate::files;
+use crate::process::Variables;
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
-use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,25 +19,39 @@ const DEFAULT_FILE: &str = "/etc/cronlock.conf";
 /// The most that is read of a config file: enough for any, and little even of `/dev/zero`.
 const FILE_LIMIT: u64 = 64 * 1024;
 
-/// The options that are not settings.
-const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
+/// What is done with a lock, or with all of them, where no command is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LockAction {
+    Reset,
+    Status,
+    List,
+    Metrics,
+}
 
 /// What is to be done, as far as the options tell.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Action {
     #[default]
     Run,
-    Status,
-    List,
-    Metrics,
+    Lock(LockAction),
     PrintKey,
-    Help {
-        all: bool,
-    },
+    /// Of all settings, or of the common ones.
+    Help(bool),
     Version,
 }
 
-/// Where a value was given; the stronger source is the larger one. In a file, the line.
+/// The options that are not settings.
+const ACTIONS: [(&str, Action); 6] = [
+    ("help", Action::Help(false)),
+    ("version", Action::Version),
+    ("print-key", Action::PrintKey),
+    ("status", Action::Lock(LockAction::Status)),
+    ("list", Action::Lock(LockAction::List)),
+    ("metrics", Action::Lock(LockAction::Metrics)),
+];
+
+/// Where a value was given; the stronger source is the larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     File,
@@ -68,61 +82,93 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Options up to the command; nothing counts behind a call for help. Behind an unknown option that is like a known one,
-    /// the command is looked for all the same, to be named.
-    pub(super) fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Line> {
-        let (mut parser, mut outcome) = (Parser::from_args(args), Ok(()));
-        while let Some(arg) = parser.next().map_err(|error| usage(&error))? {
-            match arg {
-                Arg::Short('h') | Arg::Long("help") => {
-                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
-                    self.action = Action::Help { all: all.is_some_and(|word| word == "all") };
+    /// Options up to the command.
+    pub(super) fn read_options(&mut self, mut words: &'a [OsString]) -> Result<(), Line> {
+        while let [word, behind @ ..] = words {
+            words = match word.as_bytes() {
+                [b'-', b'-', option @ ..] if !option.is_empty() => self.read_option(option, behind)?,
+                [b'-', letters @ ..] if !letters.is_empty() && letters != b"-" => self.read_letters(letters, behind)?,
+                word => {
+                    self.command = if word == b"--" { behind } else { words };
                     return Ok(());
                 }
-                Arg::Short('V') | Arg::Long("version") => self.action = Action::Version,
-                Arg::Long("print-key") => self.action = Action::PrintKey,
-                Arg::Long("status") => self.action = Action::Status,
-                Arg::Long("list") => self.action = Action::List,
-                Arg::Long("metrics") => self.action = Action::Metrics,
-                Arg::Short('v') => self.put_option(Id::Verbose, b"yes".to_vec()),
-                Arg::Long(name) => {
-                    let id = Id::of_option(name.as_bytes()).or_else(|| {
-                        let (meant, why) = unknown_option(name);
-                        outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
-                        meant
-                    });
-                    let Some(id) = id else { return outcome };
-                    let value = match (id.row().kind, parser.optional_value()) {
-                        (_, Some(value)) => value,
-                        (Kind::Switch, None) => "yes".into(),
-                        (_, None) => parser.value().map_err(|error| usage(&error))?,
-                    };
-                    self.put_option(id, value.into_vec());
+            };
+        }
+        Ok(())
+    }
+
+    /// An option without its dashes; returns what is behind it and its value.
+    fn read_option(&mut self, option: &[u8], behind: &'a [OsString]) -> Result<&'a [OsString], Line> {
+        let mut parts = option.splitn(2, |&byte| byte == b'=');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        if name == b"help" {
+            return Ok(self.help(value, behind));
+        }
+        if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| known.as_bytes() == name) {
+            self.action = *action;
+            return if value.is_some() { Err(usage("--", name, "it takes no value")) } else { Ok(behind) };
+        }
+        let (id, slip) = Id::of_option(name).map_or_else(|| unknown_option(name), |id| Ok((id, None)))?;
+        let (value, behind) = match (value, id.row().kind, behind) {
+            (Some(value), ..) => (value, behind),
+            (None, Kind::Switch, _) => (&b"yes"[..], behind),
+            (None, _, [value, behind @ ..]) => (value.as_bytes(), behind),
+            (None, _, []) => return Err(usage("--", name, "its value is missing")),
+        };
+        self.put_option(id, value);
+        let Some(why) = slip else { return Ok(behind) };
+        // The command is looked for all the same, to be named.
+        let _ = self.read_options(behind);
+        if let Action::Help(_) = self.action { Ok(&[]) } else { Err(why) }
+    }
+
+    /// Options of one letter behind one dash.
+    fn read_letters(&mut self, letters: &[u8], behind: &'a [OsString]) -> Result<&'a [OsString], Line> {
+        for (at, letter) in letters.iter().enumerate() {
+            match letter {
+                b'v' => self.put_option(Id::Verbose, b"yes"),
+                b'V' => self.action = Action::Version,
+                b'h' => {
+                    let value = Some(&letters[at + 1..]).filter(|value| !value.is_empty());
+                    return Ok(self.help(value.map(|value| value.strip_prefix(b"=").unwrap_or(value)), behind));
                 }
-                Arg::Short(_) => return outcome.and(Err(usage(&arg.unexpected()))),
-                Arg::Value(_) => {
-                    let behind = parser.raw_args().map_err(|error| usage(&error))?.as_slice().len();
-                    self.command = &args[args.len() - behind - 1..];
-                    return outcome;
-                }
+                b'=' if at > 0 => return Err(usage("-", &letters[at - 1..at], "it takes no value")),
+                _ => return Err(usage("-", &letters[at..=at], "no such option")),
             }
         }
-        outcome
+        Ok(behind)
+    }
+
+    /// A call for help, behind which nothing counts.
+    fn help(&mut self, value: Option<&[u8]>, behind: &[OsString]) -> &'a [OsString] {
+        let topic = value.or(behind.first().map(|word| word.as_bytes()));
+        self.action = Action::Help(topic == Some(b"all"));
+        &[]
     }
 
     /// Of two options the last counts.
-    fn put_option(&mut self, id: Id, value: Vec<u8>) {
-        self.given.retain(|given| given.id != id);
+    fn put_option(&mut self, id: Id, value: &[u8]) {
         let place = words!("--{}", Escaped(id.row().option().as_bytes()));
-        self.given.push(Given { id, value, source: Source::Option, place, by_url: false });
+        self.put(Given { id, value: value.to_vec(), source: Source::Option, place, by_url: false });
     }
 
-    /// What a variable of the environment says, if it is ours.
-    pub(super) fn read_variable(&mut self, name: &OsStr, value: &OsStr) -> Result<(), Line> {
-        match name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
-            Some(short) => self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::os(name))),
-            None => Ok(()),
+    fn put(&mut self, given: Given) {
+        self.remove(given.id);
+        self.given.push(given);
+    }
+
+    fn remove(&mut self, id: Id) {
+        self.given.retain(|given| given.id != id);
+    }
+
+    /// The variables that are ours.
+    pub(super) fn read_environment(&mut self, env: &Variables) -> Result<(), Line> {
+        for (name, value) in env {
+            if let Some(short) = name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
+                self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::path(name)))?;
+            }
         }
+        Ok(())
     }
 
     /// The file that was named must be there; the default one need not. A setting without its prefix is a slip; other names
@@ -140,7 +186,7 @@ impl<'a> Settings<'a> {
         for (line, name, value) in file::parse(&text).map_err(bad)?.into_iter().rev() {
             let place = words!("{}:{}: {}", shown, line, Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
-                Some(short) => self.offer(short, &value, Source::File, place)?,
+                Some(short) => self.offer(short, value, Source::File, place)?,
                 None if Id::named(name).is_some() => {
                     return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
                 }
@@ -154,26 +200,21 @@ impl<'a> Settings<'a> {
     fn offer(&mut self, short: &[u8], value: &[u8], source: Source, place: Line) -> Result<(), Line> {
         if let Some(id) = Id::named(short) {
             if self.slot(id).is_none() {
-                self.given.push(Given { id, value: value.to_vec(), source, place, by_url: false });
+                self.put(Given { id, value: value.to_vec(), source, place, by_url: false });
             }
             return Ok(());
         }
-        let is_refused = |(name, said, _): &&(&str, &str, &str)| {
-            short == name.as_bytes() && !value.is_empty() && (said.is_empty() || value == said.as_bytes())
-        };
-        if let Some((.., why)) = REFUSED.iter().find(is_refused) {
-            return Err(words!("{}: {}", place, *why));
-        }
-        let is_ignored = |name: &&str| match name.strip_suffix('*') {
-            Some(start) => short.starts_with(start.as_bytes()),
-            None => short == name.as_bytes(),
-        };
-        if IGNORED.iter().any(is_ignored) {
+        let is_named =
+            |name: &str| short == name.as_bytes() || name.ends_with('_') && short.starts_with(name.as_bytes());
+        if let Some((_, refused, why)) = FOREIGN.iter().find(|(name, ..)| is_named(name)) {
+            let is_refused = !value.is_empty() && (refused.is_empty() || value == refused.as_bytes());
+            if is_refused && !why.is_empty() {
+                return Err(words!("{}: {}", place, *why));
+            }
             self.notes.push(words!("{}: not needed, ignored", place));
             return Ok(());
         }
-        let meant = likely(&String::from_utf8_lossy(short), TABLE.iter().map(|row| row.name));
-        Err(match meant {
+        Err(match likely(short, TABLE.iter().map(|row| row.name)) {
             Some(name) => words!("{}: no such setting; {}{}?", place, PREFIX, name),
             None => words!("{}: no such setting; see golock --help all", place),
         })
@@ -183,22 +224,19 @@ impl<'a> Settings<'a> {
         self.given.iter().find(|given| given.id == id)
     }
 
-    /// The value that counts. An empty one is none.
+    /// An empty value is none.
     fn value(&self, id: Id) -> Option<&Given> {
         self.slot(id).filter(|given| !given.value.is_empty())
     }
 
-    /// Whether a value was given.
     pub(super) fn has(&self, id: Id) -> bool {
         self.value(id).is_some()
     }
 
-    /// Where it was given.
     pub(super) fn source(&self, id: Id) -> Option<Source> {
         self.value(id).map(|given| given.source)
     }
 
-    /// Whether a URL says it.
     pub(super) fn is_by_url(&self, id: Id) -> bool {
         self.slot(id).is_some_and(|given| given.by_url)
     }
@@ -209,7 +247,7 @@ impl<'a> Settings<'a> {
         self.given.iter().filter(is_option).map(|given| given.id)
     }
 
-    /// The setting `id` in the form in which it was given, and where.
+    /// The setting in the form in which it was given, and where.
     pub(super) fn place(&self, id: Id) -> Line {
         self.slot(id).map_or_else(|| words!("{}{}", PREFIX, id.row().name), |given| given.place.clone())
     }
@@ -220,8 +258,7 @@ impl<'a> Settings<'a> {
         if first == second {
             return Err(words!("{} and {} exclude each other", self.place(one), self.place(other)));
         }
-        let weaker = if first > second { other } else { one };
-        self.given.retain(|given| given.id != weaker);
+        self.remove(if first > second { other } else { one });
         Ok(())
     }
 
@@ -232,7 +269,7 @@ impl<'a> Settings<'a> {
         let Some(source) = self.source(Id::Url) else { return Ok(()) };
         if self.slot(Id::Host).is_some_and(|given| given.source > source) {
             // An empty HOST is the default one.
-            self.given.retain(|given| given.id != Id::Url);
+            self.remove(Id::Url);
             return Ok(());
         }
         for part in [Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls] {
@@ -240,12 +277,10 @@ impl<'a> Settings<'a> {
                 self.exclude(Id::Url, part)?;
             }
         }
-        let Some(Given { value, place, .. }) = self.value(Id::Url) else { return Ok(()) };
-        let (said, place) = (url::parse(value).map_err(|why| self.invalid(Id::Url, why))?, place.clone());
-        for (id, value) in said {
+        let Some(url) = self.bytes(Id::Url) else { return Ok(()) };
+        for (id, value) in url::parse(url).map_err(|why| self.invalid(Id::Url, why))? {
             if self.slot(id).is_none_or(|given| given.source <= source) {
-                self.given.retain(|given| given.id != id);
-                self.given.push(Given { id, value, source, place: place.clone(), by_url: true });
+                self.put(Given { id, value, source, place: self.place(Id::Url), by_url: true });
             }
         }
         Ok(())
@@ -253,44 +288,39 @@ impl<'a> Settings<'a> {
 
     /// Looks at all numbers, times and switches.
     pub(super) fn check_numbers(&self) -> Result<(), Line> {
-        let is_bad = |id: &&Id| self.value(**id).is_some_and(|given| id.row().number(&given.value).is_none());
-        let Some(&id) = IDS.iter().find(is_bad) else { return Ok(()) };
-        Err(self.invalid(
-            id,
-            match id.row().kind {
-                Kind::Switch => "neither yes nor no",
-                Kind::Number(..) => "not a number",
-                _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
-            },
-        ))
+        let is_bad = |row: &&Setting| self.value(row.id).is_some_and(|given| row.number(&given.value).is_none());
+        let Some(row) = TABLE.iter().find(is_bad) else { return Ok(()) };
+        let why = match row.kind {
+            Kind::Switch => "neither yes nor no",
+            Kind::Number(..) => "not a number",
+            _ => "not a time in seconds, or as 90s, 5m, 1h30m or 2d,",
+        };
+        Err(self.invalid(row.id, why))
     }
 
     /// That the value given for `id` is `why`; it is shown unless it is a secret.
     pub(super) fn invalid(&self, id: Id, why: &'static str) -> Line {
-        let value = self.slot(id).map_or(&b""[..], |given| &given.value);
-        let (place, shown) = (self.place(id), Escaped(value));
-        match id.row().kind {
-            Kind::Secret => words!("{}: {}", place, why),
-            Kind::Number(least, most) => words!("{}: \"{}\" is {} from {} to {}", place, shown, why, least, most),
-            Kind::Time(least) => {
-                words!("{}: \"{}\" is {} from {} s to {} days", place, shown, why, least, LONGEST / 86400)
-            }
-            _ => words!("{}: \"{}\" is {}", place, shown, why),
-        }
+        let range = match id.row().kind {
+            Kind::Secret => return words!("{}: {}", self.place(id), why),
+            Kind::Number(least, most) => words!(" from {} to {}", least, most),
+            Kind::Time(least) => words!(" from {} s to {} days", least, LONGEST / 86400),
+            _ => Line::default(),
+        };
+        words!("{}: \"{}\" is {}{}", self.place(id), Escaped(self.text(id)), why, range)
     }
 
-    fn number_of(&self, id: Id) -> u64 {
-        let text = self.value(id).map_or(id.row().default.as_bytes(), |given| &given.value);
-        id.row().number(text).unwrap_or_default()
+    /// The value, or the default one.
+    pub(super) fn text(&self, id: Id) -> &[u8] {
+        self.bytes(id).unwrap_or(id.row().default.as_bytes())
     }
 
     /// The number; the table keeps it within `T`.
     pub(super) fn number<T: TryFrom<u64> + Default>(&self, id: Id) -> T {
-        self.number_of(id).try_into().unwrap_or_default()
+        id.row().number(self.text(id)).and_then(|number| number.try_into().ok()).unwrap_or_default()
     }
 
     pub(super) fn seconds(&self, id: Id) -> Duration {
-        Duration::from_secs(self.number_of(id))
+        Duration::from_secs(self.number(id))
     }
 
     /// A span that 0 turns off.
@@ -299,7 +329,7 @@ impl<'a> Settings<'a> {
     }
 
     pub(super) fn switch(&self, id: Id) -> bool {
-        self.number_of(id) != 0
+        self.number::<u64>(id) != 0
     }
 
     pub(super) fn bytes(&self, id: Id) -> Option<&[u8]> {
@@ -311,26 +341,18 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong.
-fn unknown_option(name: &str) -> (Option<Id>, Line) {
+/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong with it.
+fn unknown_option(name: &[u8]) -> Result<(Id, Option<Line>), Line> {
     let options: Vec<_> = TABLE.iter().map(Setting::option).collect();
-    let shown = Escaped(name.as_bytes());
-    match likely(name, options.iter().map(String::as_str).chain(OTHERS)) {
-        Some(option) => {
-            let why = words!("--{}: no such option; --{}?", shown, Escaped(option.as_bytes()));
-            (Id::of_option(option.as_bytes()), why)
-        }
-        None => (None, words!("--{}: no such option; see golock --help", shown)),
+    let known = options.iter().map(String::as_str).chain(ACTIONS.iter().map(|(name, _)| *name));
+    let Some(meant) = likely(name, known) else { return Err(usage("--", name, "no such option")) };
+    let why = words!("--{}: no such option; --{}?", Escaped(name), Escaped(meant.as_bytes()));
+    match Id::of_option(meant.as_bytes()) {
+        Some(id) => Ok((id, Some(why))),
+        None => Err(why),
     }
 }
 
-/// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.
-fn usage(error: &lexopt::Error) -> Line {
-    let (option, why) = match error {
-        lexopt::Error::MissingValue { option: Some(option) } => (option.as_str(), "its value is missing"),
-        lexopt::Error::UnexpectedValue { option, .. } => (option.as_str(), "it takes no value"),
-        lexopt::Error::UnexpectedOption(option) => (option.as_str(), "no such option"),
-        _ => ("the options", "not understood"),
-    };
-    words!("{}: {}; see golock --help", Escaped(option.as_bytes()), why)
+fn usage(dashes: &'static str, name: &[u8], why: &'static str) -> Line {
+    words!("{}{}: {}; see golock --help", dashes, Escaped(name), why)
 }

@@ -2,43 +2,38 @@
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Kind {
-    /// Any bytes but NUL.
     Bytes,
-    /// A secret: any bytes, never shown.
+    /// Bytes that are never shown.
     Secret,
-    /// A path.
     Path,
     /// A whole number, from and to.
     Number(u64, u64),
-    /// A span of at least so many seconds: whole seconds, or numbers with `d`, `h`, `m` or `s`. One whose default is 0
-    /// can always be turned off by that.
+    /// A span of at least so many seconds. One whose default is 0 can always be turned off by that.
     Time(u64),
-    /// Yes or no.
     Switch,
 }
 
-/// Who has use for a setting.
+/// Whether many have use for a setting, so that `--help` shows it, or few, so that `--help all` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Rank {
-    /// Many: `--help` shows it.
     Common,
-    /// Few: `--help all` shows it.
     Rare,
 }
 
 /// One setting.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub struct Setting {
-    /// Its name; `CRONLOCK_` stands before it in the environment and in the file.
+    pub id: Id,
+    /// `CRONLOCK_` stands before it in the environment and in the file.
     pub name: &'static str,
-    /// What values it takes.
     pub kind: Kind,
     /// The value where none is given; empty: none.
     pub default: &'static str,
-    /// Who has use for it.
     pub rank: Rank,
-    /// One line for people.
     pub help: &'static str,
 }
 
@@ -48,30 +43,26 @@ pub const PREFIX: &str = "CRONLOCK_";
 /// The longest span in seconds, some 31 years: TTLs of it are valid in Redis, and no sum of spans overflows.
 pub(super) const LONGEST: u64 = 1_000_000_000;
 
-/// Settings of cronlock and its forks that golock does not need; `*` stands for any end.
-pub(super) const IGNORED: [&str; 4] = ["NTPDATE", "USE_SENTINEL", "SENTINEL_*", "LOCAL_VIP"];
-
-/// Those that would have the job run elsewhere, and so twice, if they were ignored: the name, the value that says so (empty:
-/// any), and why.
-pub(super) const REFUSED: [(&str, &str, &str); 2] = [
+/// Settings of cronlock and its forks that golock does not have: the name, of which `_` at the end stands for any end; and why
+/// the value in the middle (empty: any) is refused: the job would run elsewhere, and so twice. Any other value is ignored.
+pub(super) const FOREIGN: [(&str, &str, &str); 4] = [
+    ("NTPDATE", "", ""),
+    ("SENTINEL_", "", ""),
     ("USE_SENTINEL", "yes", "Sentinel is not supported: name the primary by CRONLOCK_HOST"),
     ("LOCAL_VIP", "", "a host cannot be chosen by its address: run golock on the hosts that may run the job"),
 ];
 
 macro_rules! settings {
     ($($id:ident $name:literal $kind:ident$(($($limit:expr),+))?, $default:literal, $rank:ident, $help:literal;)*) => {
-        /// Names a setting.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        /// Names a setting; in the order of [`TABLE`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
         #[allow(missing_docs)]
         pub enum Id { $($id),* }
 
         /// All settings, in the order in which help shows them.
         pub const TABLE: &[Setting] = &[$(Setting {
-            name: $name, kind: Kind::$kind$(($($limit),+))?, default: $default, rank: Rank::$rank, help: $help
+            id: Id::$id, name: $name, kind: Kind::$kind$(($($limit),+))?, default: $default, rank: Rank::$rank, help: $help
         }),*];
-
-        /// The settings' names in code, in the order of [`TABLE`].
-        pub(super) const IDS: &[Id] = &[$(Id::$id),*];
     };
 }
 
@@ -115,30 +106,22 @@ settings! {
 impl Id {
     /// The setting's row.
     pub fn row(self) -> &'static Setting {
-        &TABLE[self.index()]
-    }
-
-    /// The number of its row.
-    pub(super) fn index(self) -> usize {
-        IDS.iter().position(|&id| id == self).unwrap_or(0)
+        TABLE.iter().find(|row| row.id == self).unwrap_or(&TABLE[0])
     }
 
     /// Whether it says where Redis is or how it is spoken to.
     pub fn concerns_redis(self) -> bool {
-        use Id::{Attempts, Auth, AuthFile, Backoff, Db, Host, Port, RedisTimeout, Url, User};
-        use Id::{Tls, TlsCa, TlsCert, TlsKey, TlsName, TlsSkipVerify};
-        matches!(self, Host | Port | User | Auth | AuthFile | Db | Url | RedisTimeout | Attempts | Backoff)
-            || matches!(self, Tls | TlsSkipVerify | TlsCa | TlsCert | TlsKey | TlsName)
+        (Self::Host..=Self::Backoff).contains(&self) || (Self::Tls..=Self::TlsName).contains(&self)
     }
 
     /// The setting called `name`, without the prefix.
     pub fn named(name: &[u8]) -> Option<Self> {
-        TABLE.iter().position(|row| row.name.as_bytes() == name).map(|at| IDS[at])
+        TABLE.iter().find(|row| row.name.as_bytes() == name).map(|row| row.id)
     }
 
-    /// The setting of the long option `option`: the name in lower case with dashes.
+    /// The setting of the long option `option`.
     pub fn of_option(option: &[u8]) -> Option<Self> {
-        TABLE.iter().position(|row| row.option().as_bytes() == option).map(|at| IDS[at])
+        TABLE.iter().find(|row| row.option().as_bytes() == option).map(|row| row.id)
     }
 }
 
@@ -158,7 +141,7 @@ impl Kind {
 impl Setting {
     /// The long option: the name in lower case with dashes.
     pub fn option(&self) -> String {
-        self.name.to_ascii_lowercase().replace('_', "-")
+        self.name.bytes().map(|byte| if byte == b'_' { '-' } else { char::from(byte.to_ascii_lowercase()) }).collect()
     }
 
     /// What `text` says, if the setting is a number, a time (in seconds), or a switch (0 and 1); 0 for other kinds. `None` if
@@ -167,7 +150,7 @@ impl Setting {
         let (number, least, most) = match self.kind {
             Kind::Number(least, most) => (digits(text)?, least, most),
             Kind::Time(least) => (seconds(text)?, least, LONGEST),
-            Kind::Switch => (u64::from(switch(text)?), 0, 1),
+            Kind::Switch => return switch(text),
             Kind::Bytes | Kind::Secret | Kind::Path => return Some(0),
         };
         let turned_off = number == 0 && self.default == "0";
@@ -177,68 +160,46 @@ impl Setting {
 
 /// `90`, or numbers with units, each smaller than the one before: `1d12h`, `1h30m`.
 fn seconds(text: &[u8]) -> Option<u64> {
-    if text.last()?.is_ascii_digit() {
-        return digits(text);
-    }
-    let (mut sum, mut largest) = (0_u64, u64::MAX);
-    for part in text.split_inclusive(|byte| !byte.is_ascii_digit()) {
-        let (&unit, number) = part.split_last()?;
-        let unit = match unit {
-            b'd' => 86400,
-            b'h' => 3600,
-            b'm' => 60,
-            b's' => 1,
-            _ => return None,
-        };
-        if unit >= largest {
-            return None;
+    let (mut sum, mut rest) = (0_u64, text);
+    for (unit, length) in [(b'd', 86400), (b'h', 3600), (b'm', 60), (b's', 1)] {
+        if let Some(at) = rest.iter().position(|&byte| byte == unit) {
+            sum = sum.checked_add(digits(&rest[..at])?.checked_mul(length)?)?;
+            rest = &rest[at + 1..];
         }
-        largest = unit;
-        sum = sum.checked_add(digits(number)?.checked_mul(unit)?)?;
     }
-    Some(sum)
+    if rest.len() == text.len() { digits(text) } else { rest.is_empty().then_some(sum) }
 }
 
-fn switch(text: &[u8]) -> Option<bool> {
+fn switch(text: &[u8]) -> Option<u64> {
     let is = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
-    match (is(["yes", "true", "on", "1", "t"]), is(["no", "false", "off", "0", "f"])) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
-    }
+    if is(["yes", "true", "on", "1", "t"]) { Some(1) } else { is(["no", "false", "off", "0", "f"]).then_some(0) }
 }
 
 /// Digits only: no sign, no space. Leading zeros do no harm.
 fn digits(text: &[u8]) -> Option<u64> {
-    let plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| plain)?.parse().ok()
+    std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
 /// The one of `names` that `word` is most likely to mean: it is at most two slips away, or begins with it.
-pub(super) fn likely<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let longest = if word.len() < 4 { 1 } else { 2 };
-    let near =
-        |name: &str| if word.len() > 2 && name.starts_with(word) { 1 } else { slips(word.as_bytes(), name.as_bytes()) };
-    names.map(|name| (near(name), name)).filter(|(slips, _)| *slips <= longest).min().map(|(_, name)| name)
+pub(super) fn likely<'n>(word: &[u8], names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let most = if word.len() < 4 { 1 } else { 2 };
+    let is_start_of = |name: &str| word.len() > 2 && name.as_bytes().starts_with(word);
+    let near = |name: &str| if is_start_of(name) { 1 } else { slips(word, name.as_bytes(), most) };
+    names.map(|name| (near(name), name)).filter(|(slips, _)| *slips <= most).min().map(|(_, name)| name)
 }
 
-/// How many letters must be left out, put in, replaced, or exchanged with the next, to make `two` of `one` (the distance of
-/// Damerau and Levenshtein, without changing a place twice).
-fn slips(one: &[u8], two: &[u8]) -> usize {
-    let mut before = vec![0; two.len() + 1];
-    let mut last: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in two.iter().enumerate() {
-            let mut least = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == two[j - 1] && one[i - 1] == *b {
-                least = least.min(before[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        (before, last) = (last, row);
+/// How many letters must be left out, put in, replaced, or exchanged with the next, to make `two` of `one`. Exact up to
+/// `most`, and more than that otherwise.
+fn slips(one: &[u8], two: &[u8], most: usize) -> usize {
+    let same = one.iter().zip(two).take_while(|(a, b)| a == b).count();
+    let (one, two) = (&one[same..], &two[same..]);
+    let ([a, a_rest @ ..], [b, b_rest @ ..]) = (one, two) else { return one.len().max(two.len()) };
+    if most == 0 {
+        return 1;
     }
-    last[two.len()]
+    let least = slips(a_rest, b_rest, most - 1).min(slips(a_rest, two, most - 1)).min(slips(one, b_rest, most - 1));
+    let is_swap = a_rest.first() == Some(b) && b_rest.first() == Some(a);
+    1 + if is_swap { least.min(slips(&one[2..], &two[2..], most - 1)) } else { least }
 }
 
 #[cfg(test)]
@@ -247,10 +208,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_lead_back_to_their_rows() {
-        for (row, &id) in TABLE.iter().zip(IDS) {
-            assert_eq!(Id::named(row.name.as_bytes()), Some(id));
-            assert_eq!(Id::of_option(row.option().as_bytes()), Some(id));
-            assert_eq!(id.row().name, row.name);
+        for row in TABLE {
+            assert_eq!(Id::named(row.name.as_bytes()), Some(row.id));
+            assert_eq!(Id::of_option(row.option().as_bytes()), Some(row.id));
+            assert_eq!(row.id.row().name, row.name);
         }
         assert_eq!(Id::of_option(b"redis-timeout"), Some(Id::RedisTimeout));
         assert_eq!(Id::of_option(b"REDIS_TIMEOUT"), None);
@@ -301,10 +262,10 @@ mod tests {
     #[test]
     fn switches_take_the_words_of_both_predecessors() {
         for word in ["yes", "YES", "true", "True", "on", "1", "t", "T"] {
-            assert_eq!(switch(word.as_bytes()), Some(true), "{word}");
+            assert_eq!(switch(word.as_bytes()), Some(1), "{word}");
         }
         for word in ["no", "No", "false", "FALSE", "off", "0", "f"] {
-            assert_eq!(switch(word.as_bytes()), Some(false), "{word}");
+            assert_eq!(switch(word.as_bytes()), Some(0), "{word}");
         }
         assert_eq!([b"y   ", b"yes "].map(|word| switch(word)), [None, None]);
     }
@@ -318,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_slip_leads_to_what_was_meant() {
-        let meant = |word| likely(word, TABLE.iter().map(|row| row.name));
+        let meant = |word: &str| likely(word.as_bytes(), TABLE.iter().map(|row| row.name));
         for (word, name) in
             [("HSOT", "HOST"), ("GRACEE", "GRACE"), ("RELESE", "RELEASE"), ("PROT", "PORT"), ("KYE", "KEY")]
         {
@@ -326,6 +287,6 @@ mod tests {
         }
         assert_eq!((meant("RECONNECT"), meant("TIME")), (Some("RECONNECT_ATTEMPTS"), Some("TIMEOUT")));
         assert_eq!((meant("NONSENSE"), meant("X")), (None, None));
-        assert_eq!(slips(b"", b"abc"), 3);
+        assert_eq!(slips(b"", b"abc", 2), 3);
     }
 }

@@ -7,30 +7,39 @@ use crate::text::percent_decoded;
 /// The settings that a URL says, and their values. One that it does not mention is empty.
 pub(super) type Parts = [(Id, Vec<u8>); 6];
 
+/// The schemes, and whether they are with TLS.
+const SCHEMES: [(&str, &str); 4] =
+    [("redis://", "no"), ("valkey://", "no"), ("rediss://", "yes"), ("valkeys://", "yes")];
+
 /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. Everything but the port and the database may be
 /// percent-encoded, and must be where it holds one of `@ : / [ ] ? # %`.
 pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-    let (tls, rest) = scheme(text)?;
-    let (authority, path) = match rest.find(['/', '?', '#']) {
-        Some(at) if rest[at..].contains('@') => return Err(stray(&rest[at..])),
-        Some(at) if rest[at..].starts_with('/') => (&rest[..at], &rest[at + 1..]),
-        Some(_) => return Err("a query or fragment means nothing here"),
-        None => (rest, ""),
-    };
-    let (userinfo, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if path.contains(['?', '#']) {
-        return Err("a query or fragment means nothing here");
+    let (rest, tls) = without_scheme(text)?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match path.as_bytes().first() {
+        Some(b'/') if path.contains('@') => return Err("a / in a user's name or a password must be written as %2F"),
+        Some(b'?') if path.contains('@') => return Err("a ? in a user's name or a password must be written as %3F"),
+        Some(b'#') if path.contains('@') => return Err("a # in a user's name or a password must be written as %23"),
+        _ if path.contains(['?', '#']) => return Err("a query or fragment means nothing here"),
+        _ => {}
     }
+    let (userinfo, address) = authority.rsplit_once('@').unwrap_or(("", authority));
     if userinfo.contains('@') {
         return Err("an @ in a user's name or a password must be written as %40");
     }
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (host, port) = host_and_port(address)?;
+    let (host, port) = match address.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return Err("a [ without its ]"),
+        Some(Some((host, ""))) => (host, ""),
+        Some(Some((host, behind))) => (host, behind.strip_prefix(':').ok_or("no : before the port")?),
+        None => address.split_once(':').unwrap_or((address, "")),
+    };
     if !port.is_empty() && Id::Port.row().number(port.as_bytes()).is_none() {
         return Err("the port is not a number from 1 to 65535");
     }
-    if !path.is_empty() && Id::Db.row().number(path.as_bytes()).is_none() {
+    let database = path.strip_prefix('/').unwrap_or(path);
+    if !database.is_empty() && Id::Db.row().number(database.as_bytes()).is_none() {
         return Err("the part behind the host is not a database number");
     }
     let (user, password) = (decode(user)?, decode(password)?);
@@ -38,49 +47,25 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         return Err("a user without a password");
     }
     let host = decode(host)?;
-    if host.is_empty() || std::str::from_utf8(&host).is_err() {
-        return Err(if host.is_empty() { "no host" } else { "the host is not UTF-8" });
+    if host.is_empty() {
+        return Err("no host");
     }
-    let tls = if tls { "yes" } else { "no" };
+    std::str::from_utf8(&host).map_err(|_| "the host is not UTF-8")?;
     Ok([
         (Id::Host, host),
         (Id::Port, port.into()),
         (Id::User, user),
         (Id::Auth, password),
-        (Id::Db, path.into()),
+        (Id::Db, database.into()),
         (Id::Tls, tls.into()),
     ])
 }
 
-/// Whether it is one with TLS, and what follows the scheme.
-fn scheme(text: &str) -> Result<(bool, &str), &'static str> {
-    let plain = text.strip_prefix("redis://").or_else(|| text.strip_prefix("valkey://"));
-    let tls = text.strip_prefix("rediss://").or_else(|| text.strip_prefix("valkeys://"));
-    match (plain, tls) {
-        (Some(rest), _) => Ok((false, rest)),
-        (_, Some(rest)) => Ok((true, rest)),
-        _ if text.starts_with("unix:") || text.starts_with('/') => Err("a Unix socket is HOST=/PATH, not a URL"),
-        _ => Err("neither redis:// nor rediss://"),
-    }
-}
-
-/// What is wrong with a URL in which an @ comes behind `rest`, where the host would have ended.
-fn stray(rest: &str) -> &'static str {
-    match rest.as_bytes().first() {
-        Some(b'/') => "a / in a user's name or a password must be written as %2F",
-        Some(b'?') => "a ? in a user's name or a password must be written as %3F",
-        _ => "a # in a user's name or a password must be written as %23",
-    }
-}
-
-fn host_and_port(address: &str) -> Result<(&str, &str), &'static str> {
-    match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, behind) = rest.split_once(']').ok_or("a [ without its ]")?;
-            Ok((host, behind.strip_prefix(':').or(behind.is_empty().then_some("")).ok_or("no : before the port")?))
-        }
-        None => Ok(address.split_once(':').unwrap_or((address, ""))),
-    }
+fn without_scheme(text: &str) -> Result<(&str, &'static str), &'static str> {
+    let rest = SCHEMES.iter().find_map(|(scheme, tls)| Some((text.strip_prefix(scheme)?, *tls)));
+    let is_socket = text.starts_with("unix:") || text.starts_with('/');
+    let socket = "a Unix socket is HOST=/PATH, not a URL";
+    rest.ok_or(if is_socket { socket } else { "neither redis:// nor rediss://" })
 }
 
 /// Undoes percent-encoding. NUL is refused: it ends a name early where C is asked.

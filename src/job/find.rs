@@ -21,10 +21,10 @@ pub enum ExecError {
 
 impl ExecError {
     /// What the system's refusal to run a command says of it, as env(1) and timeout(1) judge; nothing, if it is only that
-    /// the system has no room for another process.
+    /// the system has no room for another process, or not the system's.
     pub fn of(error: &io::Error) -> Option<Self> {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => None,
+            None | Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => None,
             Some(Errno::NOENT) => Some(Self::NotFound),
             _ => Some(Self::NotExecutable),
         }
@@ -43,7 +43,7 @@ impl ExecError {
             _ => "",
         };
         let why = if self == Self::NotFound { "not found" } else { "not executable" };
-        words!("{}: {}{}", Escaped::os(command), why, hint)
+        words!("{}: {}{}", Escaped::path(command), why, hint)
     }
 }
 

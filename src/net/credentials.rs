@@ -2,9 +2,8 @@ use super::refusal::redact;
 use super::tls::Tls;
 use super::{Failure, Kind, Server};
 use crate::files::Fresh;
-use crate::text::{Cause, Escaped, Line, Secret};
+use crate::text::{Escaped, Line, Secret};
 use crate::words;
-use std::path::Path;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
 const LIMIT: u64 = 64 * 1024;
@@ -29,9 +28,9 @@ impl Credentials {
     /// Reads what `server` needs, if there is one. The words say which file is of no use.
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
-        let file = server.auth_file.as_deref().map(|path| read(path, LIMIT)).transpose()?;
-        if let Some(file) = file.as_ref().filter(|file| without_newline(file.content()).is_empty()) {
-            return Err(words!("{}: it is empty", Escaped::path(file.path())));
+        let file = server.auth_file.as_deref().map(|path| Fresh::read(path, LIMIT)).transpose()?;
+        if let Some(file) = file.as_ref().filter(|file| without_newline(&file.content).is_empty()) {
+            return Err(words!("{}: it is empty", Escaped::path(&file.path)));
         }
         let tls = server.tls.as_ref().map(Tls::new).transpose()?;
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
@@ -40,7 +39,7 @@ impl Credentials {
     /// The password that was read last and has worked, if one has.
     fn proven(&self) -> Option<&[u8]> {
         let given = self.given.as_ref().map(|secret| &secret.0[..]);
-        given.or_else(|| Some(without_newline(self.file.as_ref()?.content())))
+        given.or_else(|| Some(without_newline(&self.file.as_ref()?.content)))
     }
 
     /// The password for a new connection: what its file holds now, unless the server has just refused that, and the one
@@ -57,7 +56,7 @@ impl Credentials {
 
     pub(super) fn worked(&mut self) {
         if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
-            file.keep(content);
+            file.content = content;
         }
     }
 
@@ -83,9 +82,4 @@ impl Credentials {
 /// The password in the content of a file: without one newline at its end.
 fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\n").unwrap_or(content)
-}
-
-/// Reads the file at `path`; the words say why it is of no use.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Fresh, Line> {
-    Fresh::read(path, limit).map_err(|error| words!("{}: {}", Escaped::path(path), Cause(&error)))
 }

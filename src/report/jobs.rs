@@ -1,25 +1,23 @@
 //! What is known of jobs: as the line of `--status`, as a table, and for Prometheus.
 
 use crate::lock::{Entry, Holder, Record, Status, Ttl};
-use crate::text::{Escaped, Line, Span, Utc};
+use crate::text::{Escaped, Line, Seconds, Span, Utc};
 use crate::words;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// The line of `--status`: the lock's name, its state, and what is known, as `field=value`.
 pub fn status(name: &[u8], status: &Status) -> String {
-    let mut line = format!("{} {}", Escaped(name), state(status.holder()));
+    let (state, by) = state(status.holder());
+    let mut line = format!("{} {state}", Escaped(name));
     let mut field = |name: &str, value: &str| line += &[" ", name, "=", value].concat();
     match (&status.value, status.ttl) {
         (Some(_), Ttl::Seconds(seconds)) => field("ttl", &seconds.to_string()),
         (Some(_), Ttl::Never) => field("ttl", "none"),
         _ => {}
     }
-    match status.holder() {
-        Holder::Golock => field("by", "golock"),
-        Holder::Predecessor => field("by", "predecessor"),
-        Holder::Unknown => field("by", "unknown"),
-        Holder::Nobody | Holder::Running | Holder::Grace => {}
+    if !by.is_empty() {
+        field("by", by);
     }
     if let Some(record) = &status.record {
         for name in ["host", "pid", "program", "start", "end", "took", "result", "ok", "failed", "fence"] {
@@ -27,7 +25,7 @@ pub fn status(name: &[u8], status: &Status) -> String {
             match (name, record.number(name)) {
                 ("start", Some(0)) => {}
                 ("start" | "end" | "ok", Some(time)) => field(name, &Utc(time).to_string()),
-                ("took", _) => took(status).iter().for_each(|took| field(name, &seconds(*took))),
+                ("took", _) => took(status).iter().for_each(|took| field(name, &Seconds(*took).to_string())),
                 ("result", _) if status.has_died() => field(name, "unrecorded"),
                 ("failed", _) => status.failures().iter().for_each(|failed| field(name, &failed.to_string())),
                 _ if text.is_empty() => {}
@@ -38,12 +36,15 @@ pub fn status(name: &[u8], status: &Status) -> String {
     line + "\n"
 }
 
-fn state(holder: Holder) -> &'static str {
+/// The state of a lock, and who holds one that has no record of ours.
+fn state(holder: Holder) -> (&'static str, &'static str) {
     match holder {
-        Holder::Nobody => "free",
-        Holder::Running => "running",
-        Holder::Grace => "grace",
-        Holder::Golock | Holder::Predecessor | Holder::Unknown => "held",
+        Holder::Nobody => ("free", ""),
+        Holder::Running => ("running", ""),
+        Holder::Grace => ("grace", ""),
+        Holder::Golock => ("held", "golock"),
+        Holder::Predecessor => ("held", "predecessor"),
+        Holder::Unknown => ("held", "unknown"),
     }
 }
 
@@ -52,11 +53,6 @@ fn took(status: &Status) -> Option<Duration> {
     let record = status.record.as_ref()?;
     let end = record.number("end").or(status.now.filter(|_| !status.has_died()))?;
     Some(Duration::from_millis(end.saturating_sub(record.began()?)))
-}
-
-/// A span in seconds, to the millisecond.
-fn seconds(span: Duration) -> String {
-    format!("{}.{:03}", span.as_secs(), span.subsec_millis())
 }
 
 /// The result of a run for people.
@@ -81,73 +77,77 @@ fn is_in_trouble(status: &Status, max_age: Option<Duration>) -> bool {
 
 /// A table of jobs, those in trouble first, with a `!` in front.
 pub fn table(mut entries: Vec<Entry>, max_age: Option<Duration>) -> String {
-    entries.sort_by_cached_key(|entry| (!is_in_trouble(&entry.status, max_age), entry.name.clone()));
-    let head = ["", "JOB", "STATE", "HOST", "SINCE", "TOOK", "RESULT", "LAST SUCCESS", "LOCK"].map(str::to_owned);
-    let rows = || std::iter::once(head.clone()).chain(entries.iter().map(|entry| row(entry, max_age)));
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let mut rows = vec![["", "JOB", "STATE", "HOST", "SINCE", "TOOK", "RESULT", "LAST SUCCESS", "LOCK"].join("\t")];
+    for in_trouble in [true, false] {
+        let those = entries.iter().filter(|entry| is_in_trouble(&entry.status, max_age) == in_trouble);
+        rows.extend(those.map(|entry| row(entry, if in_trouble { "!" } else { "" })));
+    }
     let mut widths = [0; 9];
-    for row in rows() {
-        widths.iter_mut().zip(&row).for_each(|(width, cell)| *width = (*width).max(cell.len()));
+    for row in &rows {
+        row.split('\t').zip(&mut widths).for_each(|(cell, width)| *width = cell.len().max(*width));
     }
     let mut table = String::new();
-    for row in rows() {
-        let start = table.len();
-        for (cell, width) in row.iter().zip(widths) {
+    for row in &rows {
+        for (cell, width) in row.split('\t').zip(widths) {
             // Writing to a string cannot fail.
             let _ = write!(table, "{cell:<width$} ");
         }
-        table.truncate(start + table[start..].trim_end().len());
+        table.truncate(table.trim_end_matches(' ').len());
         table.push('\n');
     }
     table
 }
 
-fn row(Entry { name, status }: &Entry, max_age: Option<Duration>) -> [String; 9] {
-    let mut row = [const { String::new() }; 9];
-    if is_in_trouble(status, max_age) {
-        row[0].push('!');
-    }
-    (row[2], row[8]) = (state(status.holder()).into(), Escaped(name).to_string());
-    let Some(record) = &status.record else {
-        row[6] = "not a record".into();
-        return row;
-    };
-    let since = record.number("end").or(record.number("start")).unwrap_or(0);
-    (row[1], row[3], row[4]) =
-        (record.shown("program").to_string(), record.shown("host").to_string(), Utc(since).to_string());
-    row[5] = took(status).map_or("?".into(), |took| Span(took).to_string());
-    row[6] = match status.failures() {
+/// The cells of a row, between tabs.
+fn row(Entry { name, status }: &Entry, mark: &str) -> String {
+    let (name, (state, _)) = (Escaped(name), state(status.holder()));
+    let Some(record) = &status.record else { return format!("{mark}\t\t{state}\t\t\t\tnot a record\t\t{name}") };
+    let (program, host) = (record.shown("program"), record.shown("host"));
+    let since = Utc(record.number("end").or(record.number("start")).unwrap_or(0));
+    let took = took(status).map_or("?".into(), |took| words!("{}", Span(took)));
+    let result = match status.failures() {
         _ if status.holder() == Holder::Running => "-".into(),
-        Some(times @ 2..) => format!("{}, {times} times", result(record.text("result"))),
-        _ => result(record.text("result")).to_string(),
+        Some(times @ 2..) => words!("{}, {} times", result(record.text("result")), times),
+        _ => result(record.text("result")),
     };
-    row[7] = match (record.number("ok"), status.now) {
+    let ok = match (record.number("ok"), status.now) {
         (None, _) => "never".into(),
-        (Some(ok), Some(now)) => format!("{} ago", Span(Duration::from_millis(now.saturating_sub(ok)))),
-        (Some(ok), None) => Utc(ok).to_string(),
+        (Some(ok), Some(now)) => words!("{} ago", Span(Duration::from_millis(now.saturating_sub(ok)))),
+        (Some(ok), None) => words!("{}", Utc(ok)),
     };
-    row
+    format!("{mark}\t{program}\t{state}\t{host}\t{since}\t{took}\t{result}\t{ok}\t{name}")
 }
 
-const METRICS: [(&str, &str); 7] = [
-    ("last_start_timestamp_seconds", "When the last run began."),
-    ("last_end_timestamp_seconds", "When the last run ended."),
-    ("last_duration_seconds", "How long the last run took, or has taken so far."),
-    ("last_exit_code", "What golock exited with at the end of the last run."),
-    ("last_success_timestamp_seconds", "When the last success ended."),
-    ("failures_in_a_row", "How many runs have failed since the last success."),
-    ("held", "Whether the lock is held."),
+/// A metric of a job: its name, what it says, and its value, if the job has one.
+type Metric = (&'static str, &'static str, fn(&Status, &Record) -> Option<String>);
+
+const METRICS: [Metric; 7] = [
+    ("last_start_timestamp_seconds", "When the last run began.", |_, record| time(record, "start")),
+    ("last_end_timestamp_seconds", "When the last run ended.", |_, record| time(record, "end")),
+    ("last_duration_seconds", "How long the last run took, or has taken so far.", |status, _| {
+        took(status).map(|took| Seconds(took).to_string())
+    }),
+    ("last_exit_code", "What golock exited with at the end of the last run.", |_, record| {
+        exit_code(record.text("result"))
+    }),
+    ("last_success_timestamp_seconds", "When the last success ended.", |_, record| time(record, "ok")),
+    ("failures_in_a_row", "How many runs have failed since the last success.", |status, _| {
+        status.failures().map(|failed| failed.to_string())
+    }),
+    ("held", "Whether the lock is held.", |status, _| Some(u8::from(status.value.is_some()).to_string())),
 ];
 
 /// The jobs in the text format of Prometheus
 /// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
 pub fn metrics(entries: &[Entry]) -> String {
     let mut text = String::new();
-    for (name, help) in METRICS {
+    for (name, help, value) in METRICS {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "# HELP golock_{name} {help}\n# TYPE golock_{name} gauge");
         for Entry { name: lock, status } in entries {
-            if let Some((record, value)) =
-                status.record.as_ref().and_then(|record| Some((record, metric(name, status, record)?)))
+            if let Some(record) = &status.record
+                && let Some(value) = value(status, record)
             {
                 let (lock, program) = (label(lock), label(record.text("program")));
                 let _ = writeln!(text, "golock_{name}{{lock=\"{lock}\",program=\"{program}\"}} {value}");
@@ -157,19 +157,10 @@ pub fn metrics(entries: &[Entry]) -> String {
     text
 }
 
-/// The value of a metric, if the job has one.
-fn metric(name: &str, status: &Status, record: &Record) -> Option<String> {
-    let time = |field| record.number(field).filter(|time| *time > 0);
-    let time = |field| time(field).map(|time| seconds(Duration::from_millis(time)));
-    match name {
-        "last_start_timestamp_seconds" => time("start"),
-        "last_end_timestamp_seconds" => time("end"),
-        "last_duration_seconds" => took(status).map(seconds),
-        "last_exit_code" => exit_code(record.text("result")),
-        "last_success_timestamp_seconds" => time("ok"),
-        "failures_in_a_row" => status.failures().map(|failed| failed.to_string()),
-        _ => Some(u8::from(status.value.is_some()).to_string()),
-    }
+/// A time of the record in seconds; 0 is none.
+fn time(record: &Record, field: &str) -> Option<String> {
+    let time = record.number(field).filter(|time| *time > 0)?;
+    Some(Seconds(Duration::from_millis(time)).to_string())
 }
 
 /// The exit code that a result stands for.
@@ -185,6 +176,12 @@ fn exit_code(result: &[u8]) -> Option<String> {
 
 /// The value of a label, whole, because it tells jobs apart: a quote or a backslash in it is escaped.
 fn label(value: &[u8]) -> String {
-    let pieces = value.chunks(50).map(|piece| Escaped(piece).to_string());
-    pieces.collect::<String>().replace('\\', "\\\\").replace('"', "\\\"")
+    let mut label = String::new();
+    for letter in value.chunks(50).flat_map(|piece| Escaped(piece).to_string().into_bytes()) {
+        if b"\\\"".contains(&letter) {
+            label.push('\\');
+        }
+        label.push(char::from(letter));
+    }
+    label
 }

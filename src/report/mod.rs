@@ -7,11 +7,10 @@ pub use jobs::{metrics, status, table};
 use crate::clock::{Instant, unix_milliseconds};
 use crate::config::Config;
 use crate::lock::{Record, Status};
-use crate::text::{Escaped, Line, Log, Span, Text, Utc};
-use crate::{text, words};
+use crate::text::{Escaped, Line, Log, Seconds, Span, Utc};
+use crate::words;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -20,21 +19,20 @@ use std::time::Duration;
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The longest line, and how much of the end stays of a longer one: it says what follows.
-const LIMIT: usize = 398;
-const TAIL: usize = 150;
+const LIMIT: usize = 399;
+const TAIL: usize = 151;
 
 /// Writes one line, in one write, so that the lines of many hosts or jobs that share a log stay whole. If its reader is
 /// stuck for longer than `patience`, the line is dropped.
-fn write(text: &dyn Display, patience: Timespec) {
+fn write(text: &Line, patience: Timespec) {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut fds, Some(&patience)).is_ok_and(|count| count > 0) {
-        let mut line = format!("golock: {text}");
+        let mut line = format!("golock: {text}\n");
         if line.len() > LIMIT {
             let (head, tail) = (line.floor_char_boundary(LIMIT - 3 - TAIL), line.ceil_char_boundary(line.len() - TAIL));
-            line.replace_range(head..tail, "...");
+            line = [&line[..head], "...", &line[tail..]].concat();
         }
-        line.push('\n');
         let _ = (&stderr).write_all(line.as_bytes());
     }
 }
@@ -42,7 +40,7 @@ fn write(text: &dyn Display, patience: Timespec) {
 /// Tells of one run: troubles always, everything else with VERBOSE.
 pub struct Report {
     /// The command's base name; empty if there is none.
-    job: Line,
+    pub job: Line,
     /// The lock's name and the beginning, with VERBOSE.
     verbose: Option<(Line, Instant)>,
 }
@@ -66,60 +64,54 @@ impl Report {
         let (mut report, name) = (Self::new(command), words!("{}", Escaped(&config.name)));
         if config.show_key {
             // As cronlock says it.
-            write(&text!("Acquiring lock on {} key", name), PATIENCE);
+            write(&words!("Acquiring lock on {} key", name), PATIENCE);
         }
         if config.verbose {
             report.verbose = Some((name, Instant::now()));
-            report.debug(text!("it is {}", Utc(unix_milliseconds())));
-            config.notes.iter().for_each(|note| report.debug(text!("{}", *note)));
+            report.debug(words!("it is {}", Utc(unix_milliseconds())));
+            config.notes.iter().for_each(|note| report.debug(note.clone()));
         }
         report
     }
 
     /// Says something that people must know without having asked.
-    pub fn trouble(&self, text: Text<'_>) {
-        self.say(text, PATIENCE);
+    pub fn trouble(&self, line: Line) {
+        self.say(line, PATIENCE);
     }
 
     /// Says why the job did not run.
-    pub fn did_not_run(&self, why: &Line) {
-        if self.job.is_empty() {
-            return self.trouble(text!("{}", *why));
-        }
-        self.trouble(text!("{} did not run: {}", self.job, *why));
+    pub fn did_not_run(&self, why: Line) {
+        self.trouble(if self.job.is_empty() { why } else { words!("{} did not run: {}", self.job, why) });
     }
 
     /// Says something about the job.
-    pub fn about_job(&self, text: Text<'_>) {
-        self.trouble(text!("{}: {}", self.job, text));
-    }
-
-    /// Says that the job was killed after `time`.
-    pub fn killed(&self, time: Duration) {
-        self.trouble(text!("killed {} after {} s", self.job, time.as_secs()));
+    pub fn about_job(&self, line: &Line) {
+        self.trouble(words!("{}: {}", self.job, *line));
     }
 
     /// Says that nothing has succeeded for so long, what the last run has come to, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
         let last = status.record.as_ref().and_then(Record::last_end);
-        let last = last
-            .map_or(Line::default(), |(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
+        let last = last.map(|(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
+        let last = last.unwrap_or_default();
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
-        self.trouble(text!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
+        self.trouble(words!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));
     }
 
-    fn say(&self, text: Text<'_>, patience: Timespec) {
-        let Some((name, start)) = &self.verbose else { return write(&text, patience) };
-        let time = Instant::now().since(*start).unwrap_or_default();
-        write(&format_args!("{name}: {}.{:03}s: {text}", time.as_secs(), time.subsec_millis()), patience);
+    fn say(&self, mut line: Line, patience: Timespec) {
+        if let Some((name, start)) = &self.verbose {
+            let time = Instant::now().since(*start).unwrap_or_default();
+            line = words!("{}: {}s: {}", *name, Seconds(time), line);
+        }
+        write(&line, patience);
     }
 }
 
 impl Log for Report {
     /// A line that nobody waits for is dropped at once if stderr takes none: it must not keep golock from the job.
-    fn debug(&self, text: Text<'_>) {
+    fn debug(&self, line: Line) {
         if self.verbose.is_some() {
-            self.say(text, Timespec::default());
+            self.say(line, Timespec::default());
         }
     }
 }
