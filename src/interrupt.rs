@@ -8,7 +8,7 @@ use crate::clock::Instant;
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_current_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_current_process_group, kill_process, waitid};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,6 +44,25 @@ pub enum WaitError {
     TimedOut,
     /// A signal is pending that wakes the sleeper.
     Interrupted,
+}
+
+/// Whom a signal that we send is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Us alone.
+    Ourselves,
+    /// Our process group.
+    Group,
+}
+
+impl Whom {
+    fn send(self, signal: Signal) {
+        // To ourselves it does not fail.
+        let _ = match self {
+            Self::Ourselves => kill_process(getpid(), signal),
+            Self::Group => kill_current_process_group(signal),
+        };
+    }
 }
 
 /// A set of signals: signal N is bit N.
@@ -91,22 +110,50 @@ impl Interrupts {
         self.job.set(Some(job));
     }
 
-    /// Stops our process group by `signal`, as its default effect is, and returns when it was continued. False if nothing
-    /// has stopped us: the group is orphaned (setpgid(2)), so that nobody would continue it, or ignores the signal.
-    pub fn stop(&self, signal: Signal) -> bool {
-        self.take(Signal::CONT);
-        // Blocked, it is pending, and takes effect when it is let through.
-        self.raise(signal);
-        let _ = mask(&[signal]).thread_block();
+    /// Stops `whom` by `signal`, as its default effect is, and returns when we were continued. False if nothing has stopped
+    /// us: the group is orphaned (setpgid(2)), so that nobody would continue it, or ignores the signal.
+    ///
+    /// Whoever continues us before we are stopped means this stop. A shell does it after it has put us into the foreground;
+    /// so what makes the stop needless is looked for when the signal is on its way, and from then on SIGCONT takes it back.
+    pub fn stop(&self, signal: Signal, whom: Whom, is_needless: impl Fn() -> bool) -> bool {
         self.collect();
-        self.take(signal);
+        if self.take(Signal::CONT) {
+            return true;
+        }
+        // Blocked, it is pending, and takes effect when it is let through.
+        whom.send(signal);
+        if is_needless() {
+            self.forget(signal);
+            self.continue_group();
+            return true;
+        }
+        let _ = mask(&[signal]).thread_unblock();
+        let _ = mask(&[signal]).thread_block();
+        self.forget(signal);
         self.take(Signal::CONT)
     }
 
-    /// Sends `signal` to our process group, and lets it through here. Returns if that has not ended us.
-    pub fn raise(&self, signal: Signal) {
-        let _ = kill_current_process_group(signal);
+    /// Sends `signal` to `whom`, and lets it through here. Returns if that has not ended us.
+    pub fn raise(&self, signal: Signal, whom: Whom) {
+        whom.send(signal);
         let _ = mask(&[signal]).thread_unblock();
+    }
+
+    /// Continues what is stopped of our process group. That we were continued is not to be learnt from it.
+    pub fn continue_group(&self) {
+        Whom::Group.send(Signal::CONT);
+        self.forget(Signal::CONT);
+    }
+
+    /// Takes `signal` out if it has arrived by now; whether it had.
+    pub fn forget(&self, signal: Signal) -> bool {
+        self.collect();
+        self.take(signal)
+    }
+
+    /// Whether `signal` was inherited as ignored.
+    pub fn ignores(&self, signal: Signal) -> bool {
+        *self.ignored.get_or_init(inherited_ignores) & set(&[signal]) != 0
     }
 
     /// Waits until `event` is ready, a signal is pending that wakes the sleeper, or the deadline has passed; the last two

@@ -26,6 +26,14 @@ pub fn is_no_self(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC))
 }
 
+/// The signals of job control that a program can block.
+const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// In a golock that was started by golock: lets those through which were blocked for its birth.
+pub fn unblock_stops() {
+    let _ = SigSet::from_iter(STOPS).thread_unblock();
+}
+
 /// The variables of an environment.
 pub type Variables = [(OsString, OsString)];
 
@@ -102,6 +110,9 @@ pub struct Spawn<'a> {
 impl Spawn<'_> {
     /// Starts it. No signal is blocked in it, and SIGPIPE, which std ignores, has its default effect; what golock
     /// inherited as ignored stays ignored. If the system refuses, nothing runs.
+    ///
+    /// Until execve(2) the child has our memory and this waits for it (vfork). A Ctrl-Z at that moment would stop it, and
+    /// with it golock, which could not even be continued: a golock starts with these signals blocked.
     pub fn start(&self) -> io::Result<Pid> {
         let mut files = PosixSpawnFileActions::init()?;
         // Onto itself it clears close-on-exec, in the child alone.
@@ -111,7 +122,8 @@ impl Spawn<'_> {
         }
         let mut attributes = PosixSpawnAttr::init()?;
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
-        attributes.set_sigmask(&SigSet::empty())?;
+        let is_golock = self.program == Path::new(SELF);
+        attributes.set_sigmask(&if is_golock { SigSet::from_iter(STOPS) } else { SigSet::empty() })?;
         attributes.set_pgroup(unistd::Pid::from_raw(0))?;
         let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
         let group = PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;

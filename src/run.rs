@@ -193,15 +193,16 @@ impl Job<'_> {
             Ok(held) => held,
             Err(skipped) => return Ok(skipped),
         };
-        let (job, mut held) = self.launch(held, &path, &interrupts)?;
+        let terminal = Terminal::open(&interrupts);
+        let (job, mut held) = self.launch(held, &path, &interrupts, &terminal)?;
         report.debug(text!("started {} as process {}", Escaped::path(&path), job.as_raw_nonzero().get()));
-        let supervisor = Supervisor::new(job, Terminal::open(), self.config.limits, &interrupts, report);
+        let supervisor = Supervisor::new(job, terminal, self.config.limits, &interrupts, report);
         let (exit, terminal) = supervisor.supervise(held.as_mut()).map_err(|error| {
             failed(words!("cannot wait for the command: {}; its lock stays until RELEASE", Cause(&error)))
         })?;
         self.finish(held, exit, report);
         if exit == ExitReason::Signal(Signal::INT.as_raw()) {
-            terminal.interrupt_group(&interrupts);
+            terminal.pass_on_interrupt(&interrupts);
         }
         Ok(Outcome::Ran(exit))
     }
@@ -275,6 +276,7 @@ impl Job<'_> {
         held: Box<dyn Held + 'h>,
         path: &Path,
         interrupts: &Interrupts,
+        terminal: &Terminal,
     ) -> Result<(Pid, Box<dyn Held + 'h>), Refusal> {
         let (token, fence, binding) = held.grant();
         let fence = fence.map_or(String::new(), |fence| fence.to_string());
@@ -285,7 +287,7 @@ impl Job<'_> {
         let started = interrupts.control_job().and_then(|()| match interrupts.termination() {
             Some(signal) => Ok(Err(signal)),
             None if !held.lasts() => Err(io::Error::other("golock stood still for too long")),
-            None => job::launch(path, self.command, &environment, binding).map(Ok),
+            None => job::launch(path, self.command, &environment, binding, terminal).map(Ok),
         });
         let (outcome, why) = match started {
             Ok(Ok(job)) => return Ok((job, held)),

@@ -182,6 +182,7 @@ fn told(text: &[u8]) -> Option<Status> {
         ttl: if ttl == -2 { Ttl::Unknown } else { ttl_of(ttl)? },
         now: Some(now).filter(|now| *now != 0),
         record: Record::parse(record),
+        ..Status::default()
     })
 }
 

@@ -1,4 +1,5 @@
-use crate::process::{CStrings, ENOEXEC, SELF, Spawn, is_no_self};
+use super::Terminal;
+use crate::process::{CStrings, ENOEXEC, SELF, Spawn, is_no_self, unblock_stops};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,6 +10,9 @@ use std::sync::Arc;
 
 /// The first argument of a golock that is about to become a job. No option may look like this.
 const MARK: &str = "--stage-of";
+
+/// Its second one, in the place of the golock that it is bound to, if there is no binding.
+const FREE: &str = "nobody";
 
 /// What execvp(3) runs a script with that has no `#!` line, and so what shells, timeout(1) and flock(1) do.
 const SHELL: &str = "/bin/sh";
@@ -25,13 +29,22 @@ pub enum Binding<'a> {
 }
 
 /// Starts `program` as `command` says, in a process group of its own, so that all of it can be signalled.
-pub fn launch(program: &Path, command: &[OsString], environment: &CStrings, binding: Binding<'_>) -> io::Result<Pid> {
+///
+/// Until it has that group it is in ours, and gets what the keyboard sends: in the foreground, as with a binding, it is
+/// golock at first, which nothing stops before it is on its own.
+pub fn launch(
+    program: &Path,
+    command: &[OsString],
+    environment: &CStrings,
+    binding: Binding<'_>,
+    terminal: &Terminal,
+) -> io::Result<Pid> {
     let inherited = if let Binding::InheritFd(fd) = binding { Some(fd) } else { None };
     let spawn = |program: &Path, words: &CStrings| {
         Spawn { program, words, environment, stdout: None, inherited, leads: true }.start()
     };
-    if let Binding::DieWithParent = binding {
-        let parent = getpid().as_raw_nonzero().to_string();
+    let parent = if let Binding::DieWithParent = binding { getpid().as_raw_nonzero().to_string() } else { FREE.into() };
+    if parent != FREE || terminal.is_ours() {
         let stage = [SELF.as_bytes(), MARK.as_bytes(), parent.as_bytes(), program.as_os_str().as_bytes()];
         let words = CStrings::words(stage.into_iter().chain(command.iter().map(|word| word.as_bytes())));
         match spawn(Path::new(SELF), &words) {
@@ -59,24 +72,28 @@ fn with_shell<T>(
 }
 
 /// If `args` are those of a golock that is to become a job, becomes the command that they name: between fork and exec only
-/// unsafe code could bind it. It returns only if that failed: with the program and the reason.
-///
-/// From here on the kernel kills the process when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), until it changes its
-/// user or becomes a setuid program; and not the processes that it starts.
+/// unsafe code could do what it does. It returns only if that failed: with the program and the reason.
 pub fn become_job(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
     let [mark, parent, program, command @ ..] = args else { return None };
     if mark != MARK {
         return None;
     }
-    let parent = parent.to_str().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
     // std ignores SIGPIPE. What is caught instead has its default effect after execve(2); this never fails for it.
     let _ = signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::default());
-    let error = match set_parent_process_death_signal(Some(Signal::KILL)) {
-        // A parent that died before the kernel was told will not be reported. In a PID namespace of its own (unshare -p) the
-        // process cannot see its parent, nor who has taken its place.
-        Ok(()) if getppid().is_some() && getppid() != parent => io::ErrorKind::BrokenPipe.into(),
-        Ok(()) => with_shell(Path::new(program), command, |program, words| Err::<(), _>(words.exec(program))).err()?,
-        Err(errno) => errno.into(),
-    };
+    if let Some(error) = if parent == FREE { None } else { bind(parent).err() } {
+        return Some((program, error));
+    }
+    unblock_stops();
+    let error = with_shell(Path::new(program), command, |program, words| Err::<(), _>(words.exec(program))).err()?;
     Some((program, error))
+}
+
+/// From here on the kernel kills the process when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), until it changes its
+/// user or becomes a setuid program; and not the processes that it starts.
+fn bind(parent: &OsStr) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let parent = parent.to_str().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    // A parent that died before the kernel was told will not be reported. In a PID namespace of its own (unshare -p) the
+    // process cannot see its parent, nor who has taken its place.
+    if getppid().is_some() && getppid() != parent { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }

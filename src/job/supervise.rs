@@ -1,7 +1,7 @@
 use super::state::{Action, Event, State};
-use super::{ExitReason, Limits, Renewal, Renewed, StopReason, Terminal};
+use super::{ExitReason, Limits, Renewal, Renewed, Schedule, StopReason, Terminal};
 use crate::clock::{Instant, Timer};
-use crate::interrupt::{Interrupts, WakeOn};
+use crate::interrupt::{Interrupts, WakeOn, Whom};
 use crate::text;
 use crate::text::Log;
 use rustix::event::PollFlags;
@@ -51,10 +51,10 @@ pub fn adopt_orphans(limits: Limits, leased: bool) {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Of `job`, which has just been started and gets the terminal, if we have it.
+    /// Of `job`, which has just been started and gets the terminal, if we have it for ourselves.
     pub fn new(job: Pid, mut terminal: Terminal, limits: Limits, interrupts: &'a Interrupts, log: &'a dyn Log) -> Self {
         interrupts.watch(job);
-        terminal.give(job);
+        terminal.offer(job);
         let timeout = limits.timeout.map(Instant::after);
         let (state, signal) = (State::Running, Signal::TERM);
         let (status, why, kill_at, gone_by, suspended) = (None, None, None, None, false);
@@ -83,7 +83,7 @@ impl<'a> Supervisor<'a> {
         loop {
             while let Some(event) = self.next(lock)? {
                 if self.handle(event, lock) {
-                    self.terminal.take();
+                    self.terminal.finish(self.interrupts);
                     let exit = self.status.map_or(ExitReason::Code(0), ExitReason::of);
                     return Ok((self.why.map_or(exit, ExitReason::Stopped), self.terminal));
                 }
@@ -130,7 +130,7 @@ impl<'a> Supervisor<'a> {
     fn event_of(&self, signal: Signal) -> Event {
         match signal {
             Signal::CONT => Event::Continued,
-            Signal::TTIN | Signal::TTOU if self.terminal.is_given() => Event::Share,
+            Signal::TTIN | Signal::TTOU if self.terminal.is_ours() => Event::Share,
             Signal::TSTP | Signal::TTIN | Signal::TTOU => Event::Suspend,
             Signal::USR1 | Signal::USR2 => Event::UserSignal,
             _ => Event::Signal,
@@ -165,8 +165,18 @@ impl<'a> Supervisor<'a> {
 
     fn stopped_by(&mut self, signal: i32) -> Event {
         self.signal = Signal::from_named_raw(signal).unwrap_or(Signal::STOP);
-        let wants_terminal = matches!(self.signal, Signal::TTIN | Signal::TTOU) && self.terminal.is_ours();
-        if wants_terminal { Event::JobWantsTerminal } else { Event::JobStopped }
+        if self.wants_terminal() && self.terminal.is_ours() {
+            Event::JobWantsTerminal
+        } else if self.terminal.is_there() || self.suspended {
+            Event::JobStopped
+        } else {
+            Event::JobHalted
+        }
+    }
+
+    /// Whether the last signal is of those that stop who wants the terminal in its background.
+    fn wants_terminal(&self) -> bool {
+        matches!(self.signal, Signal::TTIN | Signal::TTOU)
     }
 
     /// Whether a child of ours still runs in the job's group. As long as one does, the group's number is not another's.
@@ -180,26 +190,47 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Does what follows from `event`. True if the job is over.
+    /// Does what follows from `event`, and from what that brings about. True if the job is over.
     fn handle(&mut self, event: Event, lock: &mut dyn Renewal) -> bool {
-        let (state, action) = self.state.on(event);
-        self.state = state;
-        self.suspended |= event == Event::Suspend;
+        let mut next = Some(event);
+        while let Some(event) = next {
+            self.suspended = event == Event::Suspend || (self.suspended && event != Event::Continued);
+            let (state, action) = self.state.on(event);
+            self.state = state;
+            if action == Action::Finish {
+                return true;
+            }
+            next = self.act(action, event, lock);
+        }
+        false
+    }
+
+    /// Does it, and says what has happened by that, if anything has.
+    fn act(&mut self, action: Action, event: Event, lock: &mut dyn Renewal) -> Option<Event> {
         match action {
-            Action::Nothing | Action::Gather => {}
+            Action::Nothing | Action::Gather | Action::Finish => {}
             Action::Forward => self.forward(),
             Action::ForwardAndWake => {
                 self.forward();
                 self.send(Signal::CONT);
             }
             Action::StopJob => self.send(Signal::TSTP),
-            Action::StopOurselves => return self.stop_ourselves(lock),
-            Action::Share => self.terminal.share(),
-            Action::GiveTerminal => {
+            Action::StopOurselves => return self.stop_ourselves(),
+            Action::StopBoth => {
+                self.send(Signal::TSTP);
+                return self.stop_ourselves();
+            }
+            Action::Share => self.terminal.share(self.interrupts),
+            Action::Give => {
                 self.terminal.give(self.job);
                 self.send(Signal::CONT);
             }
-            Action::Resume => self.resume(lock),
+            Action::Offer => self.offer(),
+            Action::HangUp => {
+                self.send(Signal::HUP);
+                self.send(Signal::CONT);
+            }
+            Action::Look => return Some(Self::look(lock)),
             Action::Wake => self.wake(),
             Action::Terminate => {
                 self.terminate(StopReason::TimedOut, self.limits.kill_after.unwrap_or_default(), Instant::NEVER);
@@ -207,68 +238,71 @@ impl<'a> Supervisor<'a> {
             Action::Lose => self.lose(event, lock),
             Action::Kill => self.kill(),
             Action::Renew => return self.renew(lock),
-            Action::Finish => return true,
         }
-        false
+        None
     }
 
-    fn forward(&self) {
+    fn forward(&mut self) {
         self.log.debug(text!("forwarding signal {}", self.signal.as_raw()));
+        if self.signal == Signal::INT {
+            self.terminal.interrupted();
+        }
         self.send(self.signal);
     }
 
-    /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Where there is no
-    /// terminal, nobody would continue us: then the job alone stays stopped.
-    fn stop_ourselves(&mut self, lock: &mut dyn Renewal) -> bool {
-        self.terminal.take();
-        if !self.terminal.is_there() && !self.suspended {
-            return false;
-        }
-        self.suspended = false;
-        let terminal_wanted = matches!(self.signal, Signal::TTIN | Signal::TTOU);
-        // SIGSTOP would stop us also where nobody can continue us.
-        let signal = if terminal_wanted { self.signal } else { Signal::TSTP };
-        if self.interrupts.stop(signal) || self.signal == Signal::TSTP {
-            // What the kernel does not stop, because nobody could continue it, is not to be stopped by us.
-            return self.handle(Event::Continued, lock);
-        }
-        if terminal_wanted {
-            // It waits for a terminal that nobody will give it: the kernel treats an orphaned group like this.
-            self.send(Signal::HUP);
-            self.send(Signal::CONT);
-        }
-        false
+    fn offer(&mut self) {
+        self.terminal.offer(self.job);
+        self.send(Signal::CONT);
     }
 
-    /// Lets the job continue, if the lock is still ours; else it does not run another instruction of its own.
-    fn resume(&mut self, lock: &mut dyn Renewal) {
-        let schedule = lock.schedule();
-        let is_over = schedule.hold_end.has_passed()
-            || schedule.stop_at.has_passed()
-            || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost);
-        if is_over {
-            (self.state, self.why) = (State::Lost, Some(StopReason::LockLost));
-            return self.kill();
+    /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Who has told us to stop
+    /// has told the others of our group as he liked; of a job that was stopped they do not know.
+    fn stop_ourselves(&mut self) -> Option<Event> {
+        self.terminal.take();
+        let whom = if self.suspended { Whom::Ourselves } else { Whom::Group };
+        // SIGSTOP would stop us also where nobody can continue us.
+        let signal = if self.wants_terminal() { self.signal } else { Signal::TSTP };
+        let is_needless = || self.wants_terminal() && self.terminal.is_ours();
+        if self.interrupts.stop(signal, whom, is_needless) {
+            return Some(Event::Continued);
         }
-        self.terminal.give(self.job);
-        self.send(Signal::CONT);
+        // What the kernel does not stop, because nobody could continue it, is not to be stopped by us either, and waits for a
+        // terminal that nobody will give it.
+        match self.signal {
+            Signal::TSTP => Some(Event::Continued),
+            Signal::TTIN | Signal::TTOU => Some(Event::TerminalDenied),
+            _ => None,
+        }
+    }
+
+    /// Looks whether the lock is still ours, so that the job may continue.
+    fn look(lock: &mut dyn Renewal) -> Event {
+        let is_over = |Schedule { hold_end, stop_at, .. }: Schedule| hold_end.has_passed() || stop_at.has_passed();
+        let schedule = lock.schedule();
+        let is_lost = is_over(schedule)
+            || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost)
+            || is_over(lock.schedule());
+        if is_lost { Event::LockOver } else { Event::LockHolds }
     }
 
     /// Wakes a job that is to end; not one that would only ask for the terminal again.
     fn wake(&mut self) {
-        if !matches!(self.signal, Signal::TTIN | Signal::TTOU) {
-            self.terminal.give(self.job);
-            self.send(Signal::CONT);
+        if !self.wants_terminal() {
+            self.offer();
         }
     }
 
     fn lose(&mut self, event: Event, lock: &dyn Renewal) {
         let kill_after = self.limits.kill_after.unwrap_or(LOST_KILL_AFTER);
-        if event == Event::LeaseOver {
-            self.terminate(StopReason::LockLost, kill_after, lock.schedule().kill_at);
-        } else {
+        match event {
+            Event::LeaseOver => self.terminate(StopReason::LockLost, kill_after, lock.schedule().kill_at),
+            // It is stopped, and does not run another instruction of its own.
+            Event::LockOver => {
+                self.why = Some(StopReason::LockLost);
+                self.kill();
+            }
             // The other's job is already running.
-            self.terminate(StopReason::LockLost, kill_after.min(LOST_KILL_AFTER), Instant::NEVER);
+            _ => self.terminate(StopReason::LockLost, kill_after.min(LOST_KILL_AFTER), Instant::NEVER),
         }
     }
 
@@ -295,10 +329,10 @@ impl<'a> Supervisor<'a> {
         (self.kill_at, self.gone_by) = (None, Some(Instant::after(GONE_AFTER)));
     }
 
-    fn renew(&mut self, lock: &mut dyn Renewal) -> bool {
+    fn renew(&mut self, lock: &mut dyn Renewal) -> Option<Event> {
         let times = [self.timeout, self.kill_at].into_iter().flatten();
         let until = times.fold(lock.schedule().stop_at, Instant::min);
-        lock.renew(until) == Renewed::Lost && self.handle(Event::RenewalFailed, lock)
+        (lock.renew(until) == Renewed::Lost).then_some(Event::RenewalFailed)
     }
 
     /// Signals the job's group, or the job alone if it has left it. Neither number can be another's: the job, or a child of

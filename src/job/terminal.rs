@@ -1,24 +1,35 @@
 //! The controlling terminal, as a shell with job control hands it around: whichever process group is in its foreground
 //! may read it, and is who Ctrl-C and Ctrl-Z are for.
 
-use crate::interrupt::Interrupts;
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group};
+use crate::interrupt::{Interrupts, Whom};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getsid};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The terminal that golock was started from, whatever its stdin is.
 pub struct Terminal {
     tty: Option<OwnedFd>,
     ours: Pid,
+    /// The group that had it last of us.
     job: Option<Pid>,
+    /// Whether the job gets it without asking for it.
+    is_for_job: bool,
+    /// Whether the job had it when it ended.
+    was_given: bool,
+    /// Whether our group has been interrupted since the job got it.
+    is_interrupted: bool,
 }
 
 impl Terminal {
     /// Under cron there is none.
-    pub fn open() -> Self {
+    pub fn open(interrupts: &Interrupts) -> Self {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Self { tty: open("/dev/tty", flags, Mode::empty()).ok(), ours: getpgrp(), job: None }
+        let tty = open("/dev/tty", flags, Mode::empty()).ok();
+        let is_for_job = tty.is_some() && !may_be_wanted_by_others(interrupts);
+        Self { tty, ours: getpgrp(), job: None, is_for_job, was_given: false, is_interrupted: false }
     }
 
     /// Whether there is one.
@@ -30,20 +41,33 @@ impl Terminal {
         tcgetpgrp(self.tty.as_ref()?).ok()
     }
 
-    /// Whether our process group is in its foreground.
+    /// Whether whoever hands it around has given it to our process group, and it may be given to the job: the group is in
+    /// its foreground, or the job of a golock in the group is, this one or another one of the same pipeline.
     pub fn is_ours(&self) -> bool {
-        self.foreground() == Some(self.ours)
+        let foreground = self.foreground();
+        let is_of_our_group = |leader| parent(leader).is_some_and(|parent| getpgid(Some(parent)) == Ok(self.ours));
+        foreground.is_some_and(|group| group == self.ours || Some(group) == self.job || is_of_our_group(group))
     }
 
-    /// Whether the job's group is, because we have put it there.
-    pub fn is_given(&self) -> bool {
+    /// Whether the job's group has it, because we have put it there.
+    fn is_given(&self) -> bool {
         self.job.is_some() && self.foreground() == self.job
     }
 
-    /// Puts the group of `job` into the foreground, if we are; in the background of a shell the terminal is left alone.
+    /// Gives it to `job`, which has asked for it; in the background of a shell it is left alone.
     pub fn give(&mut self, job: Pid) {
         if let Some(tty) = self.tty.as_ref().filter(|_| self.is_ours()) {
-            self.job = tcsetpgrp(tty, job).is_ok().then_some(job);
+            // It may have left the group in which it was started.
+            let group = getpgid(Some(job)).unwrap_or(job);
+            self.job = tcsetpgrp(tty, group).is_ok().then_some(group);
+            (self.is_for_job, self.is_interrupted) = (true, false);
+        }
+    }
+
+    /// Gives it to `job`, unless others have it or may want it as well: then the job has to ask.
+    pub fn offer(&mut self, job: Pid) {
+        if self.is_for_job && self.foreground() == Some(self.ours) {
+            self.give(job);
         }
     }
 
@@ -54,17 +78,56 @@ impl Terminal {
         }
     }
 
-    /// Gives it to the other processes of our group, of which one was stopped because it wanted it: in a pipeline.
-    pub fn share(&mut self) {
+    /// Gives it to the other processes of our group, which were stopped because one of them wanted it.
+    pub fn share(&mut self, interrupts: &Interrupts) {
         self.take();
-        let _ = kill_current_process_group(Signal::CONT);
+        self.is_for_job = false;
+        interrupts.continue_group();
     }
 
-    /// After the job was interrupted by Ctrl-C: the terminal would have interrupted our group as well, the rest of a pipeline
-    /// or the script that called us, which goes on unless we die of it. Where we lead the session there is nobody to notice.
-    pub fn interrupt_group(&self, interrupts: &Interrupts) {
-        if self.job.is_some() && getsid(None) != Ok(getpid()) {
-            interrupts.raise(Signal::INT);
+    /// Our group was interrupted, maybe by the keyboard.
+    pub fn interrupted(&mut self) {
+        self.is_interrupted = self.is_ours();
+    }
+
+    /// Takes it back from a job that has ended; also for who has just been stopped because the job had it.
+    pub fn finish(&mut self, interrupts: &Interrupts) {
+        self.was_given = self.is_given();
+        self.take();
+        if self.was_given && (interrupts.forget(Signal::TTIN) | interrupts.forget(Signal::TTOU)) {
+            interrupts.continue_group();
         }
     }
+
+    /// After the job was interrupted by Ctrl-C: without the job the terminal would have interrupted our group, the rest of a
+    /// pipeline or the script that called us, which goes on unless we die of it. Where we lead the session there is nobody to
+    /// notice.
+    pub fn pass_on_interrupt(&self, interrupts: &Interrupts) {
+        if getsid(None) == Ok(getpid()) {
+            return;
+        }
+        if self.is_interrupted {
+            interrupts.raise(Signal::INT, Whom::Ourselves);
+        } else if self.was_given {
+            interrupts.raise(Signal::INT, Whom::Group);
+        }
+    }
+}
+
+/// Whether other processes of our group may want it while the job runs. To take it from them would stop them, and a script
+/// with them, for the shell to see. They may if a pipe leads to or from them, as `golock JOB | less`, and in the background
+/// of a script, `golock JOB & read answer`: what a shell without job control starts there ignores SIGINT (POSIX).
+fn may_be_wanted_by_others(interrupts: &Interrupts) -> bool {
+    let is_pipe = |file: &dyn AsFd| {
+        fstat(file.as_fd())
+            .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket))
+    };
+    is_pipe(&io::stdin()) || is_pipe(&io::stdout()) || interrupts.ignores(Signal::INT)
+}
+
+/// The parent of any process (proc(5)).
+fn parent(pid: Pid) -> Option<Pid> {
+    let status = fs::read(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let parent = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"PPid:"))?;
+    Pid::from_raw(std::str::from_utf8(parent).ok()?.trim().parse().ok()?)
 }

@@ -1,4 +1,4 @@
-use super::{Error, Record, Status};
+use super::{Error, Record, Status, of_record};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 
@@ -60,7 +60,7 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<Listing, Error> {
         };
         let page = Page::read(&page).ok_or_else(unexpected)?;
         listing.is_of_one_node |= page.is_of_one_node;
-        read_records(redis, &start, &page, &mut listing.entries)?;
+        read_records(redis, prefix, &page, &mut listing.entries)?;
         cursor = page.next.to_vec();
         if cursor == b"0" || listing.entries.len() >= LIMIT {
             break;
@@ -108,14 +108,17 @@ impl<'p> Page<'p> {
     }
 }
 
-/// Reads the records of a page, whose keys begin with `start`, and their locks, in one write.
+/// Reads the records of a page, whose keys begin with `prefix`, and their locks, in one write. A key that has no record's
+/// name is not one: a lock may be called `run.` something, too.
 fn read_records(
     redis: &mut dyn Exchange,
-    start: &[u8],
+    prefix: &[u8],
     page: &Page<'_>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), Error> {
-    let jobs: Vec<_> = page.keys.iter().filter_map(|key| Some((*key, name_of(key.strip_prefix(start)?)))).collect();
+    let start = [prefix, b"run."].concat();
+    let named = page.keys.iter().filter_map(|key| Some((*key, name_of(key.strip_prefix(&start[..])?))));
+    let jobs: Vec<_> = named.filter(|(key, name)| of_record(prefix, name).as_deref() == Some(*key)).collect();
     if jobs.is_empty() {
         return Ok(());
     }
@@ -128,7 +131,9 @@ fn read_records(
     })?;
     for ((_, name), replies) in jobs.iter().zip(answer.replies.chunks(2)) {
         if let [Reply::Bulk(record), lock] = replies {
-            let value = if let Reply::Bulk(value) = lock { Some(value.clone()) } else { None };
+            // What is longer than a token is not a lock's, and does not have to be kept.
+            let value =
+                if let Reply::Bulk(value) = lock { Some(value.iter().take(99).copied().collect()) } else { None };
             let status = Status { value, now: page.now, record: Record::parse(record), ..Status::default() };
             entries.push(Entry { name: name.to_vec(), status });
         }

@@ -8,6 +8,11 @@ const FIELDS: [&str; 10] = ["fence#", "host", "pid", "program", "start#", "end?"
 /// The longest record that is believed. Ours have some 200 bytes.
 const LIMIT: usize = 999;
 
+/// The greatest fence, and the most digits of a number, that are believed: those that Lua can count on with (until the year
+/// 2255).
+const LAST_FENCE: u64 = 9_000_000_000_000_000;
+const DIGITS: usize = 19;
+
 /// What a run of our own writes about itself: where it is, the process id of golock, and the base name of the command,
 /// never an argument.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +63,8 @@ pub fn encoded(value: &[u8]) -> Vec<u8> {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| !digits.starts_with(b"+"))
+    let is_plain = digits.len() <= DIGITS && !digits.starts_with(b"+");
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| is_plain)
 }
 
 impl Record {
@@ -73,7 +79,7 @@ impl Record {
                 number(value)?;
             }
         }
-        Some(Self(line.to_vec()))
+        Some(Self(line.to_vec())).filter(|record| record.number("fence").is_some_and(|fence| fence <= LAST_FENCE))
     }
 
     /// The line.
@@ -213,7 +219,8 @@ mod tests {
             line.replace("start=2", "start="),
             line.replace("start=2", "start=-1"),
             line.replace("end=3", "end=x"),
-            line.replace("failed=2", "failed=99999999999999999999"),
+            line.replace("failed=2", "failed=00000000000000000002"),
+            line.replace("fence=2000", "fence=9000000000000001"),
             line.replace(" pid=4711", ""),
             line.replace("host=b", &format!("host={}", "b".repeat(1000))),
         ] {

@@ -32,6 +32,8 @@ pub struct Status {
     pub now: Option<u64>,
     /// The record of its runs, if there is one.
     pub record: Option<Record>,
+    /// Whether its run is over, also if no end was recorded: of a local lock the kernel knows it.
+    pub is_over: bool,
 }
 
 /// When a held lock expires.
@@ -77,10 +79,22 @@ impl Status {
             (Some(value), _) if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => {
                 Holder::Unknown
             }
+            _ if self.is_over => Holder::Grace,
             (_, None) => Holder::Golock,
             (_, Some(record)) if record.number("end").is_none() => Holder::Running,
             (_, Some(_)) => Holder::Grace,
         }
+    }
+
+    /// Whether the last run is over, and its end was not recorded.
+    pub fn has_died(&self) -> bool {
+        self.holder() != Holder::Running && self.record.as_ref().is_some_and(|record| record.number("end").is_none())
+    }
+
+    /// How many runs have failed since the last success, one without an end included.
+    pub fn failures(&self) -> Option<u64> {
+        let counted = self.record.as_ref()?.number("failed")?;
+        Some(counted.saturating_add(self.has_died().into()))
     }
 
     /// How long nothing has succeeded, if that is longer than `most` at the milliseconds `now`.
@@ -97,9 +111,10 @@ impl Status {
                 words!("held by {}, process {}, since {}", host, pid, Utc(record.number("start").unwrap_or(0)))
             }
             (Holder::Grace, Some(record)) => {
-                let ended = Utc(record.number("end").unwrap_or(0));
-                words!("held for the grace of the run on {} that ended {}", record.shown("host"), ended)
+                let ended = record.number("end").map_or(Line::default(), |end| words!(" that ended {}", Utc(end)));
+                words!("held for the grace of the run on {}{}", record.shown("host"), ended)
             }
+            (Holder::Grace, None) => "held for the grace of a run that has ended".into(),
             (Holder::Unknown, _) => {
                 let value = self.value.as_deref().unwrap_or_default();
                 words!("the key is not a lock, its value is {}; golock --reset deletes it", Escaped(value))
@@ -207,7 +222,8 @@ fn read(text: &[u8]) -> Option<Status> {
         -1 => (Some(value.to_vec()), Ttl::Never),
         seconds => (Some(value.to_vec()), Ttl::Seconds(u64::try_from(seconds).ok()?)),
     };
-    Some(Status { value, ttl, now: Some(now).filter(|now| *now > 0), record: Record::parse(record) })
+    let now = Some(now).filter(|now| *now > 0);
+    Some(Status { value, ttl, now, record: Record::parse(record), ..Status::default() })
 }
 
 /// Whether we are the one host that tells, for an hour, that a lock is overdue: who gets to set `key`.
@@ -239,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_seen_with_eval_and_without() {
-        let held = |ttl, now| Status { value: Some(b"1700000000".to_vec()), ttl, now, record: None };
+        let held = |ttl, now| Status { ttl, now, ..Status::held(b"1700000000".to_vec()) };
         assert_eq!(seen(&[bulk("-2 5 0 ")]), Ok(Status { now: Some(5), ..Status::default() }));
         assert_eq!(seen(&[bulk("40 0 10 1700000000")]), Ok(held(Ttl::Seconds(40), None)));
         assert_eq!(seen(&[bulk("-1 7 10 1700000000")]), Ok(held(Ttl::Never, Some(7))));
@@ -286,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn a_run_without_an_end_has_died_once_nobody_runs_it() {
+        let running = Status { record: Some(record("web", None)), ..Status::held(Token::random().as_bytes().to_vec()) };
+        let over = Status { is_over: true, ..running.clone() };
+        let taken = Status { value: Some(b"1700000000".to_vec()), ..running.clone() };
+        let free = Status { value: None, ..running.clone() };
+        for (status, has_died) in [(&running, false), (&over, true), (&taken, true), (&free, true)] {
+            assert_eq!((status.has_died(), status.failures()), (has_died, Some(has_died.into())));
+        }
+        assert_eq!(
+            (over.holder(), over.told().to_string().contains("the grace of the run on web, token ")),
+            (Holder::Grace, true)
+        );
+        let ended = Status { record: Some(record("web", Some(5))), ..free };
+        assert_eq!((ended.has_died(), ended.failures(), Status::default().failures()), (false, Some(0), None));
+    }
+
+    #[test]
     fn a_lock_is_overdue_when_nothing_has_succeeded_for_longer() {
         let day = Duration::from_hours(24);
         let overdue = |record, now| Status { record, ..Status::default() }.overdue(day, now);
@@ -300,7 +333,7 @@ mod tests {
     #[test]
     fn who_holds_it_is_told_in_words() {
         let token = Token::from_number(1).as_bytes().to_vec();
-        let status = |record, ttl| Status { value: Some(token.clone()), ttl, now: Some(12_520_000), record };
+        let status = |record, ttl| Status { ttl, now: Some(12_520_000), record, ..Status::held(token.clone()) };
         let running = record("web 3", None);
         assert_eq!(
             status(Some(running), Ttl::Seconds(74_820)).told().to_string(),

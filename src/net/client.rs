@@ -174,8 +174,8 @@ impl<'a> Session<'_, 'a> {
                 let judged = &replies[..request.commands - request.informs];
                 let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
                 let Some((kind, words)) = obstacle else { return Ok((connection, replies)) };
-                // What was answered otherwise was carried out.
-                let may_be_done = judged.iter().any(|reply| reply.error().is_none());
+                // Only the first command of a request changes something.
+                let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none());
                 Err(Failure { may_be_done, ..Failure::new(kind, words!("{}", Escaped(words))) })
             }
             Err(Broken::Refused(words)) => {

@@ -28,7 +28,8 @@ pub fn status(name: &[u8], status: &Status) -> String {
                 ("start", Some(0)) => {}
                 ("start" | "end" | "ok", Some(time)) => field(name, &Utc(time).to_string()),
                 ("took", _) => took(status).iter().for_each(|took| field(name, &seconds(*took))),
-                ("result", _) if has_died(status) => field(name, "unrecorded"),
+                ("result", _) if status.has_died() => field(name, "unrecorded"),
+                ("failed", _) => status.failures().iter().for_each(|failed| field(name, &failed.to_string())),
                 _ if text.is_empty() => {}
                 _ => field(name, &Escaped(text).to_string()),
             }
@@ -46,15 +47,10 @@ fn state(holder: Holder) -> &'static str {
     }
 }
 
-/// Whether the last run is over, and its end was not recorded.
-fn has_died(status: &Status) -> bool {
-    status.value.is_none() && status.record.as_ref().is_some_and(|record| record.number("end").is_none())
-}
-
 /// How long the last run took, or has taken so far; `None` for one whose end nobody knows.
 fn took(status: &Status) -> Option<Duration> {
     let record = status.record.as_ref()?;
-    let end = record.number("end").or(status.now.filter(|_| status.value.is_some()))?;
+    let end = record.number("end").or(status.now.filter(|_| !status.has_died()))?;
     Some(Duration::from_millis(end.saturating_sub(record.began()?)))
 }
 
@@ -79,9 +75,8 @@ pub(super) fn result(result: &[u8]) -> Line {
 
 /// Whether people should look at a job first: its last run has failed or never ended, or it is overdue.
 fn is_in_trouble(status: &Status, max_age: Option<Duration>) -> bool {
-    let has_failed = status.record.as_ref().is_none_or(|record| record.number("failed") != Some(0));
     let is_overdue = max_age.zip(status.now).is_some_and(|(most, now)| status.overdue(most, now).is_some());
-    has_failed || is_overdue || has_died(status)
+    status.failures() != Some(0) || is_overdue
 }
 
 /// A table of jobs, those in trouble first, with a `!` in front.
@@ -116,13 +111,12 @@ fn row(Entry { name, status }: &Entry, max_age: Option<Duration>) -> [String; 9]
         row[6] = "not a record".into();
         return row;
     };
-    let is_running = record.number("end").is_none() && status.value.is_some();
     let since = record.number("end").or(record.number("start")).unwrap_or(0);
     (row[1], row[3], row[4]) =
         (record.shown("program").to_string(), record.shown("host").to_string(), Utc(since).to_string());
     row[5] = took(status).map_or("?".into(), |took| Span(took).to_string());
-    row[6] = match record.number("failed") {
-        _ if is_running => "-".into(),
+    row[6] = match status.failures() {
+        _ if status.holder() == Holder::Running => "-".into(),
         Some(times @ 2..) => format!("{}, {times} times", result(record.text("result"))),
         _ => result(record.text("result")).to_string(),
     };
@@ -173,7 +167,7 @@ fn metric(name: &str, status: &Status, record: &Record) -> Option<String> {
         "last_duration_seconds" => took(status).map(seconds),
         "last_exit_code" => exit_code(record.text("result")),
         "last_success_timestamp_seconds" => time("ok"),
-        "failures_in_a_row" => record.number("failed").map(|failed| failed.to_string()),
+        "failures_in_a_row" => status.failures().map(|failed| failed.to_string()),
         _ => Some(u8::from(status.value.is_some()).to_string()),
     }
 }

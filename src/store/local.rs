@@ -5,7 +5,7 @@ use super::lockfile::{self, Content, is_at};
 use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::{Interrupts, WaitError, WakeOn};
-use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule};
+use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Status, Token, Ttl, digest};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::{text, words};
@@ -140,7 +140,8 @@ fn status(content: Content, is_held: bool) -> Status {
     // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
     let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
-    Status { value: is_taken.then_some(token), ttl, now: Some(unix_milliseconds()), record: content.record }
+    let (value, now) = (is_taken.then_some(token), Some(unix_milliseconds()));
+    Status { value, ttl, now, record: content.record, is_over: !is_held }
 }
 
 impl<'a> LockStore<'a> for LocalStore<'a> {
@@ -202,6 +203,9 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         // A lock's file cannot begin with a dot.
         let path = self.folder.join([".late.", &file_name(&self.options.name)].concat());
         let Ok(Some(file)) = lockfile::open(&path, true) else { return true };
+        if file.try_lock().is_err() {
+            return false;
+        }
         let told = lockfile::read(&file).ok().flatten().is_some_and(|content| content.is_needed());
         let kept_until = unix_milliseconds() + milliseconds(TOLD);
         !told && lockfile::write(&file, &Content { kept_until, ..Content::default() }).is_ok()
@@ -264,11 +268,12 @@ impl Held for LocalLock<'_> {
         if random().is_multiple_of(SWEEPS) {
             lockfile::sweep(&self.store.folder, SWEPT);
         }
+        let name = Escaped(&self.store.options.name);
         let told = match self.content.grace_left().map(Duration::from_millis) {
-            _ if !was_ours => {
-                let name = Escaped(&self.store.options.name);
-                Err(words!("the lock {} was lost before the command ended", name))
+            _ if exit == ExitReason::Stopped(StopReason::LockLost) => {
+                Err(words!("the lock {} was lost: RELEASE is over", name))
             }
+            _ if !was_ours => Err(words!("the lock {} was lost before the command ended", name)),
             Some(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
             None => Ok("released the lock".into()),
         };
@@ -306,7 +311,9 @@ fn file_name(name: &[u8]) -> String {
         }
     }
     if text.len() > NAME_LIMIT {
-        text.truncate(NAME_LIMIT);
+        // No half of an encoded byte is left, or the list could not read it.
+        let half = (NAME_LIMIT - 2..NAME_LIMIT).find(|&at| text.as_bytes().get(at) == Some(&b'%'));
+        text.truncate(half.unwrap_or(NAME_LIMIT));
         text.push('~');
         text.extend(digest(name).map(char::from));
     }
@@ -325,5 +332,9 @@ mod tests {
         let long = |last: u8| [&[b'/'; 300][..], &[last]].concat();
         assert!(file_name(&long(1)).len() <= 255);
         assert_ne!(file_name(&long(1)), file_name(&long(2)));
+        for filler in 0..3 {
+            let name = file_name(&[&b"x".repeat(filler)[..], &b"/".repeat(200)].concat());
+            assert!(percent_decoded(name.as_bytes()).is_some(), "{name}");
+        }
     }
 }

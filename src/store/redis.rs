@@ -219,10 +219,11 @@ impl Held for RedisLock<'_> {
         let margin = store.client.timeout();
         let released = lock::release(&mut store.client.with(budget), &store.lease, margin, &end_of(exit));
         store.client.close();
-        let text = released.as_ref().ok().and_then(|release| release.record.clone()).unwrap_or_default();
-        let record = Record::parse(&text);
-        if record.is_none() && !text.is_empty() {
-            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&store.client.redacted(&text))));
+        let text = released.as_ref().ok().and_then(|release| release.record.clone());
+        let record = text.as_deref().and_then(Record::parse);
+        if let Some(text) = text.filter(|_| record.is_none()) {
+            let why = if text.is_empty() { b"its record is gone".to_vec() } else { store.client.redacted(&text) };
+            store.log.debug(text!("the end of this run is not recorded: {}", Escaped(&why)));
         }
         let name = Escaped(&store.lease.options.name);
         let told = match (loss, released.map(|release| release.lock)) {

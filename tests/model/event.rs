@@ -132,7 +132,7 @@ impl World {
 
     fn events_of_job(&self, setting: &Setting, index: usize, host: &Host, events: &mut Vec<Event>) {
         let (now, schedule, state) = (self.now(), host.lease(setting), host.job.state);
-        if state == State::Stopped {
+        if state == State::Stopped && !host.job.resumes {
             return events.push(Event::Continue(index));
         }
         if host.operation.is_some() {
@@ -228,7 +228,7 @@ impl World {
     /// Whether nothing has to happen on this host first: its kernel wakes it in time.
     fn lets_time_pass(&self, setting: &Setting, host: &Host) -> bool {
         let then = self.now() + setting.tick;
-        if host.phase != Phase::Running || host.job.state == State::Stopped {
+        if host.phase != Phase::Running || (host.job.state == State::Stopped && !host.job.resumes) {
             return true;
         }
         let stop_at = if host.job.lost || setting.lease.is_none() {

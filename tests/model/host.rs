@@ -146,7 +146,7 @@ impl Host {
 
     /// Whether its job may be at work.
     pub(crate) fn job_runs(&self) -> bool {
-        self.phase == Phase::Running && self.job.state != State::Stopped && !self.job.resumes
+        self.phase == Phase::Running && self.job.state != State::Stopped
     }
 
     /// Whether it has not done anything yet.

@@ -1,7 +1,8 @@
 //! The supervisor: the table of golock's own, and what follows from it for the lock.
 
-use golock::job::{self, Action, State};
-use golock::lock::Error;
+use golock::clock::Instant;
+use golock::job::{self, Action};
+use golock::lock::{Error, Lease};
 
 use crate::event::Event;
 use crate::host::{Phase, instant, millisecond};
@@ -45,6 +46,11 @@ impl World {
         match action {
             Action::Renew => self.renew(setting, index),
             Action::Terminate => self.terminate(index, now + KILL_AFTER),
+            // It is stopped, and does not run another instruction of its own.
+            Action::Lose if event == job::Event::LockOver => {
+                host.job.lost = true;
+                self.end_job(setting, index);
+            }
             Action::Lose => {
                 let lease_end = millisecond(host.lease(setting).kill_at());
                 let latest = if event == job::Event::LeaseOver { lease_end } else { u64::MAX };
@@ -52,7 +58,7 @@ impl World {
                 self.terminate(index, latest.min(now + KILL_AFTER));
             }
             Action::Kill => self.end_job(setting, index),
-            Action::Resume => self.resume(setting, index),
+            Action::Look => self.look(setting, index),
             Action::Finish => self.release(setting, index),
             _ => {}
         }
@@ -77,36 +83,36 @@ impl World {
     }
 
     /// A stopped job is to continue: the lock is seen to first.
-    fn resume(&mut self, setting: &Setting, index: usize) {
-        if setting.has(Mutation::ResumedUnseen) {
-            return;
-        }
+    fn look(&mut self, setting: &Setting, index: usize) {
         let (now, host) = (instant(self.now()), &mut self.hosts[index]);
         let lease = host.lease(setting);
-        if lease.hold_end <= now || lease.stop_at() <= now {
-            self.lose_stopped(setting, index);
-        } else if lease.options.lease.is_some() && !lease.is_final && lease.renew_at <= now {
+        let is_due = lease.options.lease.is_some() && !lease.is_final && lease.renew_at <= now;
+        if is_due && !is_over(&lease, now) && !setting.has(Mutation::ResumedUnseen) {
             host.job.resumes = true;
-            self.renew(setting, index);
+            return self.renew(setting, index);
         }
+        self.looked(setting, index);
     }
 
-    /// The job is killed before it could continue.
-    fn lose_stopped(&mut self, setting: &Setting, index: usize) {
-        let job = &mut self.hosts[index].job;
-        (job.state, job.lost, job.resumes) = (State::Lost, true, false);
-        self.end_job(setting, index);
+    /// What the look has found.
+    fn looked(&mut self, setting: &Setting, index: usize) {
+        let is_over = is_over(&self.hosts[index].lease(setting), instant(self.now()));
+        let holds = !is_over || setting.has(Mutation::ResumedUnseen);
+        self.handle(setting, index, if holds { job::Event::LockHolds } else { job::Event::LockOver });
     }
 
     /// What the store and the supervisor make of a renewal.
     pub(crate) fn renewed(&mut self, setting: &Setting, index: usize, result: &Result<bool, Error>) {
         let host = &mut self.hosts[index];
         let resumes = std::mem::take(&mut host.job.resumes);
+        // It was broken off for something more urgent, and is due at once.
+        if result.as_ref().is_err_and(Error::is_interrupted) {
+            host.times.renew_at = instant(0);
+        }
         match result {
-            Ok(false) if resumes => self.lose_stopped(setting, index),
+            Ok(false) if resumes => self.handle(setting, index, job::Event::LockOver),
             Ok(false) => self.handle(setting, index, job::Event::RenewalFailed),
-            // It was broken off for something more urgent, and is due at once.
-            Err(error) if error.is_interrupted() => host.times.renew_at = instant(0),
+            _ if resumes => self.looked(setting, index),
             _ => {}
         }
     }
@@ -118,4 +124,8 @@ impl World {
         let (tries, until) = if lost { (1, Some(now + MARGIN)) } else { (setting.tries, None) };
         self.go(setting, index, Phase::Releasing, Operation::new(now, tries, until));
     }
+}
+
+fn is_over(lease: &Lease, now: Instant) -> bool {
+    lease.hold_end <= now || lease.stop_at() <= now
 }

@@ -240,9 +240,9 @@ fn progress_of(host: &Host) -> Progress {
         Phase::Ended(_) => 7,
     };
     let job = match (host.job.state, host.job.resumes) {
-        (State::Stopped, _) => 0,
-        (State::Running, true) => 1,
-        (State::Running, false) => 2,
+        (State::Stopped, false) => 0,
+        (State::Stopped, true) => 1,
+        (State::Running, _) => 2,
         (State::Stopping, _) => 3,
         (State::Lost, _) => 4,
         (State::Leaderless, _) => 5,

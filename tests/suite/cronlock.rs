@@ -4,7 +4,9 @@
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::board::list;
 use crate::support::job_tools::{Notes, graceless};
+use crate::support::ledger::{Ledger, NAME, RECORD, Witness};
 use crate::support::redis::free_port;
 use crate::support::{Golock, Job, Server, each, until};
 
@@ -223,4 +225,66 @@ fn what_a_predecessor_took_meanwhile_is_left_to_it() {
     job.open_gate();
     golock.wait().assert_one_line(7, &["cronlock.mail", "lost"]);
     assert_eq!(server.get("cronlock.mail"), Some(value));
+}
+
+/// A predecessor takes a lock that is free, and lets it go into its grace.
+fn predecessor_runs(server: &Server, meanwhile: impl FnOnce()) {
+    let taken: i64 = server.query(&["SETNX", NAME, &(now() + 86_401).to_string()]);
+    assert_eq!(taken, 1);
+    meanwhile();
+    server.query::<()>(&["GETSET", NAME, &(now() + 40).to_string()]);
+    server.query::<()>(&["EXPIRE", NAME, "40"]);
+}
+
+#[test]
+fn a_predecessor_that_holds_a_lock_changes_nothing_of_what_golock_has_recorded() {
+    let ledger = Ledger::redis();
+    let server = ledger.server();
+    ledger.golock().args(Notes::new().job("exit 3")).run().assert_silent(3);
+    let record = ledger.record();
+    predecessor_runs(server, || {
+        let facts = ledger.status();
+        assert_eq!((facts.code, facts.head()), (200, format!("{NAME} held")));
+        assert_eq!((facts.get("ttl"), facts.get("by"), facts.get("result")), ("none", "predecessor", "3"));
+        let skipped = ledger.golock().set("VERBOSE", "yes").args(["false"]).run();
+        assert!(skipped.stderr.contains("held by cronlock or golock (Go), and never expires, token "), "{skipped:?}");
+        let rows = list(&ledger.golock());
+        assert_eq!((rows.len(), &*rows[0].state, &*rows[0].result), (1, "held", "exit 3"));
+    });
+    assert!((1..=40).contains(&ledger.status().get("ttl").parse().unwrap()));
+    assert_eq!((ledger.record(), server.locks()), (record, vec![format!("0:{NAME}")]));
+    // What the predecessor did is not in it: golock counts its own runs.
+    server.query::<()>(&["DEL", NAME]);
+    ledger.golock().args(["false"]).run().assert_silent(1);
+    assert_eq!(ledger.field("failed"), "2");
+}
+
+#[test]
+fn a_run_that_died_before_a_predecessor_took_the_lock_is_not_running() {
+    let ledger = Ledger::redis();
+    let died = "fence=7 host=web2 pid=4711 program=backup.sh start=1795672931000 end= result= ok= failed=0 first=1";
+    ledger.server().set(RECORD, died);
+    predecessor_runs(ledger.server(), || {
+        let facts = ledger.status();
+        assert_eq!((facts.get("by"), facts.get("result"), facts.get("took")), ("predecessor", "unrecorded", ""));
+        let rows = list(&ledger.golock());
+        assert_eq!((&*rows[0].state, &*rows[0].result, rows[0].is_in_trouble), ("held", "no end was recorded", true));
+    });
+}
+
+#[test]
+fn a_lock_that_is_taken_over_from_a_crashed_predecessor_is_recorded() {
+    let (ledger, witness) = (Ledger::redis(), Witness::new());
+    ledger.server().set(NAME, &(now() - 1).to_string());
+    assert_eq!(ledger.status().line, format!("{NAME} held ttl=none by=predecessor"));
+    let golock = ledger.golock().args(witness.gated("exit 0")).spawn();
+    let [_, parent, fence, _] = witness.began();
+    let facts = ledger.status();
+    assert_eq!((facts.head(), facts.get("pid").to_owned()), (format!("{NAME} running"), parent.to_string()));
+    // The predecessors look at the lock alone, and find a second in the future.
+    let second: i64 = ledger.server().get(NAME).unwrap().parse().unwrap();
+    assert!(second > now() && ledger.server().pttl(NAME) > 0);
+    witness.open();
+    golock.wait().assert_silent(0);
+    assert_eq!((ledger.number("fence"), ledger.field("result"), ledger.server().get(NAME)), (fence, "0".into(), None));
 }

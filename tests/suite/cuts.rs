@@ -119,14 +119,16 @@ fn table(way: Way, connection: usize, direction: Direction, command: &str) -> Ou
 }
 
 /// What comes of giving back what may have been taken, when every connection breaks at offset `at`: first comes a login,
-/// then EVAL with its reply `:1`. The outcome, and how many connections that takes at most.
+/// then EVAL with its reply. The outcome, and how many connections that takes at most.
 fn given_back(way: Way, direction: Direction, at: usize, hopeless: Outcome) -> (Outcome, usize) {
     let login = if way == Way::Login { "+OK\r\n".len() } else { 0 };
+    // There is no record yet.
+    let reply = if way == Way::Unrecorded { ":1\r\n" } else { "$2\r\n1 \r\n" };
     match (direction, hopeless) {
         // EVAL is longer than SET and GET. Golock cannot know that there is nothing to give back.
         (Direction::Request, Outcome::NotTaken) => (Outcome::GivenBackUnheard, 2),
         (Direction::Request, _) => (hopeless, 2),
-        (Direction::Reply, _) if at < login + ":1\r\n".len() => (Outcome::GivenBackUnheard, 2),
+        (Direction::Reply, _) if at < login + reply.len() => (Outcome::GivenBackUnheard, 2),
         (Direction::Reply, _) => (Outcome::NotTaken, 1),
     }
 }

@@ -251,7 +251,7 @@ fn a_ping_is_sent_also_for_a_command_that_takes_too_long() {
 
 /// Runs promtool, where it is there.
 #[allow(clippy::print_stderr, reason = "what was not tested is told")]
-fn promtool(args: &[&str], input: Stdio) {
+pub(crate) fn promtool(args: &[&str], input: Stdio) {
     match Command::new("promtool").args(args).stdin(input).output() {
         Err(error) => eprintln!("not verified: promtool: {error}"),
         Ok(done) => assert_eq!((code(&done), String::from_utf8(done.stderr).unwrap()), (0, String::new())),

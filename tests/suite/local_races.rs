@@ -7,7 +7,10 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::local::{Host, ttl};
-use crate::support::{Golock, Job, Running, until};
+use crate::support::job_tools::Notes;
+use crate::support::soak::{Dice, seed};
+use crate::support::wait::holds_within;
+use crate::support::{Golock, Job, Running, abreast, each, until};
 
 fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
@@ -93,6 +96,41 @@ fn a_killed_holder_leaves_the_lock_to_its_job() {
     job.open_gate();
     waiting.wait().assert_silent(3);
     assert!(!is_alive(&pid));
+}
+
+/// A job that has a lock of its own for as long as it lives, and tells if another one has. Where the tests run as root it
+/// changes its user if it is to, as setpriv(1) and su(1) do, which nothing that binds a process to its parent survives.
+const WITNESS: &str = r#"
+use Fcntl ":flock";
+my ($folder, $drops) = @ARGV;
+sub note { open my $file, ">>", "$folder/$_[0]"; syswrite $file, "$_[1]\n" }
+open my $alone, ">", "$folder/alone" or die;
+flock $alone, LOCK_EX | LOCK_NB or note "overlaps", $$;
+note "runs", $$;
+if ($drops && !$>) { $) = "65534 65534"; $( = 65534; $< = $> = 65534; die if $< != 65534 }
+select undef, undef, undef, rand 0.03;
+exit 7;
+"#;
+
+#[test]
+fn whenever_golock_is_killed_no_two_jobs_run() {
+    each(&["", "drops"], |drops| {
+        let (host, notes, dice) = (Host::new(), Notes::new(), Dice::new(seed()));
+        notes.write("witness", WITNESS);
+        let words = ["perl".into(), notes.path("witness").into_os_string(), notes.folder().into(), drops.into()];
+        let golock = host.golock().set("WAIT", "1000000").args(&words);
+        // Two that want the lock at a time, so that a job which its golock has left meets another one.
+        abreast(2, &[(); 100], |()| {
+            let running = golock.spawn();
+            holds_within(dice.span(0, 60), || false);
+            running.signal(Signal::KILL);
+            running.wait();
+        });
+        assert_eq!(golock.run().code, 7);
+        assert_eq!(notes.read("overlaps"), "");
+        assert!(notes.read("runs").lines().count() > 1);
+        host.assert_free();
+    });
 }
 
 #[test]

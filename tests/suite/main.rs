@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[cfg(target_os = "linux")]
+mod boards;
+#[cfg(target_os = "linux")]
 mod bound;
 #[cfg(target_os = "linux")]
 mod chaos;
@@ -13,8 +15,12 @@ mod cuts;
 #[cfg(target_os = "linux")]
 mod dispositions;
 mod docs;
+#[cfg(target_os = "linux")]
+mod ends;
 mod examples;
 mod failover;
+#[cfg(target_os = "linux")]
+mod fences;
 mod find;
 mod fleet;
 mod given_back;
@@ -49,6 +55,8 @@ mod moments;
 mod no_tls;
 mod outage;
 #[cfg(target_os = "linux")]
+mod overdue;
+#[cfg(target_os = "linux")]
 mod overlap;
 mod passing;
 mod passing_refusals;
@@ -58,6 +66,7 @@ mod pipelines;
 mod proxies;
 #[cfg(target_os = "linux")]
 mod quiet;
+mod record;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod renewal_signals;
@@ -77,8 +86,11 @@ mod sources;
 mod stops;
 mod stuck_stderr;
 mod support;
+mod sweeps;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(target_os = "linux")]
+mod testimony;
 #[cfg(feature = "tls")]
 mod tls;
 mod troubles;

@@ -63,23 +63,47 @@ fn a_job_reads_what_another_member_reads_from_the_terminal() {
 #[test]
 fn a_job_reads_from_the_terminal_that_another_golock_has_given_to_its_own() {
     let server = Server::start(&[]);
-    let reading = r#"sh -c 'read line </dev/tty; echo "read $line" >"$D/line"; echo done'"#;
     let lines = [
-        format!("$G --key a {reading} | $G --key b cat >$D/out"),
-        format!("$G --key a cat $D/job | $G --key b {reading} >$D/out"),
-        format!("$G --key a $J | $G --key b {reading} >$D/out"),
+        "$G --key a sh $D/reader | $G --key b cat >$D/out",
+        "$G --key a cat $D/job | $G --key b sh $D/reader >$D/out",
+        "$G --key a $J | $G --key b sh $D/reader >$D/out",
+        // A script stands above them, which the shell must not see stopped.
+        "sh -c '$G --key a sh $D/job | $G --key b sh $D/reader >$D/out'",
     ];
     for attempt in 0..20 {
         each(&lines, |line| {
             let shell = shell(&graceless(server.port()).set("PREFIX", format!("{attempt}{line}")));
+            shell.notes.write("reader", r#"read line </dev/tty; echo "read $line" >"$D/line"; echo done"#);
             shell.line(line);
             shell.line("this");
             assert_eq!(shell.notes.lines("line", 1), ["read this"]);
             shell.notes.write("open", "");
             shell.wait_for_prompt();
             assert_eq!(shell.ask("jobs"), "");
+            assert!(!shell.desk.shown().contains("Stopped"), "{}", shell.desk.shown());
         });
     }
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn two_jobs_take_turns_at_the_terminal() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    // Each reads only when the other one has read.
+    let turns = r#"for turn in 1 2 3; do
+        until [ -e "$D/$1$turn" ]; do sleep 0.02; done
+        read line </dev/tty; echo "$1 $line" >>"$D/lines"; : >"$D/$2$((turn + $3))"
+    done"#;
+    shell.notes.write("turns", turns);
+    shell.line("sh -c '$G --key a sh $D/turns a b 0 | $G --key b sh $D/turns b a 1'");
+    shell.notes.write("a1", "");
+    for (count, line) in (1..).zip(["a 1", "b 2", "a 3", "b 4", "a 5", "b 6"]) {
+        shell.line(&line[2..]);
+        assert_eq!(shell.notes.lines("lines", count).last().map(String::as_str), Some(line));
+    }
+    shell.wait_for_prompt();
+    assert!(!shell.desk.shown().contains("Stopped"), "{}", shell.desk.shown());
     assert_eq!(server.locks(), [""; 0]);
 }
 

@@ -11,7 +11,7 @@ use crate::support::desk::{CTRL_C, CTRL_Z, Shell};
 use crate::support::job_tools::{Notes, graceless};
 use crate::support::soak::{Dice, Host, seed};
 use crate::support::wait::{WATCHDOG, holds_within};
-use crate::support::watch::{inheriting, is_alive, parent};
+use crate::support::watch::{command_line, inheriting, is_alive, parent};
 use crate::support::{Golock, Server, abreast, until};
 
 /// A job of two processes that marks that it runs, looks who else does, and goes on until it may end, with code 7. It is not
@@ -141,7 +141,7 @@ fn play(stage: &Stage, seed: u64) {
     if !timed {
         stage.lets_end(&name);
     }
-    let done = wait(stage, host, pid, &name);
+    let done = wait(stage, &host, pid, &name);
     let expected: &[i32] = match (told, timed) {
         // It may come before golock has learned to forward it, and after the job has ended.
         (true, _) => &[143, -15, 7, 202],
@@ -171,11 +171,11 @@ fn act_out(stage: &Stage, host: &Host, golock: Pid, name: &str, act: Act) {
 
 /// Waits for the end of a golock which, with its job, is continued whenever it is stopped.
 #[track_caller]
-fn wait(stage: &Stage, host: Host, golock: Pid, name: &str) -> crate::support::Done {
+fn wait(stage: &Stage, host: &Host, golock: Pid, name: &str) -> crate::support::Done {
     let ended = holds_within(WATCHDOG, || {
         for (pid, act) in [(Some(golock), Act::Send(Signal::CONT)), (stage.job(name), Act::SendJob(Signal::CONT))] {
             if pid.is_some_and(is_stopped) {
-                act_out(stage, &host, golock, name, act);
+                act_out(stage, host, golock, name, act);
             }
         }
         !is_alive(golock)
@@ -185,6 +185,7 @@ fn wait(stage: &Stage, host: Host, golock: Pid, name: &str) -> crate::support::D
 }
 
 /// Plays this many schedules, so many at a time, with a seed for each.
+#[expect(clippy::print_stdout, reason = "it is shown where a test fails")]
 fn play_all(count: u64, workers: usize, play: impl Fn(&Stage, u64) + Sync) {
     let seed = seed();
     println!("GOLOCK_SOAK_SEED={seed}");
@@ -230,8 +231,12 @@ fn play_by_keys(stage: &Stage, seed: u64) {
     }
     // Whatever is typed while the shell does not wait for it may be lost.
     let ended = holds_within(WATCHDOG, || {
-        if shell.has_terminal() && inheriting(&name).iter().any(|&pid| is_stopped(pid)) {
+        let stopped: Vec<Pid> = inheriting(&name).into_iter().filter(|&pid| is_stopped(pid)).collect();
+        if shell.has_terminal() && !stopped.is_empty() {
             shell.desk.hit("fg\n");
+        } else if stopped.iter().any(|&pid| command_line(pid).starts_with("bash ")) {
+            // A part of the line that was stopped before it was a program: the shell waits until the others are, too.
+            shell.desk.hit(CTRL_Z);
         }
         holds_within(Duration::from_millis(200), || inheriting(&name) == [shell.pid()])
     });

@@ -36,16 +36,22 @@ fn shell(golock: &Golock) -> Shell {
     shell
 }
 
-/// A job at a shell that has been stopped by the keyboard, and had written so many lines.
+/// A job at a shell, started by this line, that has been stopped by the keyboard and had written so many lines.
 #[track_caller]
-fn stopped(golock: &Golock) -> (Shell, Pid, usize) {
+fn stopped_by_key(golock: &Golock, line: &str) -> (Shell, Pid, usize) {
     let shell = shell(golock);
-    shell.line("$G $J");
+    shell.line(line);
     let job = shell.job();
     shell.notes.lines("ticks", 1);
     stop(&shell, job);
     let written = ticks(&shell.notes);
     (shell, job, written)
+}
+
+/// The same, without ado.
+#[track_caller]
+fn stopped(golock: &Golock) -> (Shell, Pid, usize) {
+    stopped_by_key(golock, "$G $J")
 }
 
 /// Continues it, and expects that its lock was lost: it ends without another line, and golock says why in one.
@@ -63,11 +69,17 @@ fn assert_ends(shell: &Shell, job: Pid, written: usize, why: &str) {
 
 #[test]
 fn a_job_that_was_stopped_past_its_lock_does_not_go_on() {
-    let cases = [("LEASE", "3", "lost"), ("RELEASE", "3", "RELEASE")];
-    each(&cases, |&(setting, seconds, why)| {
+    let cases = [
+        ("LEASE", "$G $J", "lost"),
+        ("LEASE", ": | $G $J", "lost"),
+        ("LEASE", "$G $J </dev/null", "lost"),
+        ("RELEASE", "$G $J", "RELEASE"),
+        ("RELEASE", ": | $G $J", "RELEASE"),
+    ];
+    each(&cases, |&(setting, line, why)| {
         let server = Server::start(&[]);
         let golock = graceless(server.port()).set("KEY", "leased");
-        let (shell, job, written) = stopped(&golock.clone().set(setting, seconds));
+        let (shell, job, written) = stopped_by_key(&golock.clone().set(setting, "3"), line);
         // Another host has the lock meanwhile, and is alone.
         let other = Notes::new();
         let look = format!(r#"grep "^State" /proc/{job}/status >"$0/state"; exit 8"#);

@@ -45,6 +45,11 @@ impl Cluster {
         candidates.into_iter().find(here).unwrap()
     }
 
+    /// The node on which the lock with this KEY lives in the beginning.
+    pub(crate) fn home(&self, key: &str) -> usize {
+        owner(self.slot(key))
+    }
+
     /// The hash slot of the lock with this KEY.
     fn slot(&self, key: &str) -> usize {
         self.nodes[0].query(&["CLUSTER", "KEYSLOT", &format!("cronlock.{key}")])

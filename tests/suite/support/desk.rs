@@ -167,10 +167,15 @@ impl Shell {
 
 impl Drop for Shell {
     /// For a test that fails: what was to be seen.
+    #[expect(clippy::print_stdout, reason = "it is shown where a test fails")]
     fn drop(&mut self) {
         if thread::panicking() {
             let session = [self.bash.pid()].into_iter().chain(below(self.bash.pid()));
-            let lines = session.map(|pid| format!("{:.60} {}\n", stat(pid), command_line(pid)));
+            // The last field of stat says how a process has ended.
+            let line = |pid| (stat(pid), command_line(pid));
+            let lines = session.map(line).map(|(stat, words)| {
+                format!("{stat:.60} .. {} {words}\n", stat.trim_end().rsplit(' ').next().unwrap_or_default())
+            });
             println!("{}\n{}", self.desk.shown(), lines.collect::<String>());
         }
     }

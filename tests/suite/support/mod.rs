@@ -1,5 +1,6 @@
 //! What the tests stand on: servers, proxies, the binary, its jobs, and bounded waiting.
 
+pub(crate) mod board;
 pub(crate) mod cases;
 pub(crate) mod cluster;
 #[cfg(target_os = "linux")]
@@ -11,6 +12,7 @@ pub(crate) mod gate;
 pub(crate) mod golock;
 pub(crate) mod job;
 pub(crate) mod job_tools;
+pub(crate) mod ledger;
 pub(crate) mod misconf;
 pub(crate) mod outcome;
 pub(crate) mod proxy;

@@ -381,6 +381,7 @@ fn settings() -> Vec<Told> {
     let bytes = || OsString::from_vec(b"h\xff".to_vec());
     told.push(with(plain().set("URL", OsString::from_vec(b"redis://\xff".to_vec()))));
     told.push(with(plain().set("HOST", bytes())));
+    told.push(with(plain().set("HOST", "[::1]x")));
     told.push(with(plain().set("TLS", "yes").set("TLS_NAME", bytes())));
     told.push(with(plain().set("KEY_FORMAT", "md5")));
     told.push(with(plain().set("HOST", "/run/redis.sock").set("TLS", "yes")));
@@ -425,6 +426,14 @@ fn local_locks() -> Vec<Told> {
     told.push(local("locks").args(["--reset"]).run().into());
     // A lock whose file somebody has removed.
     told.push(with(local("locks").set("GRACE", "0"), r#"rm "$0/locks/cronlock.told""#));
+    // A golock that is killed, whose job ends then.
+    for record in ["35d", "0"] {
+        let folder = format!("killed {record}");
+        let local = || local(&folder).set("RECORD", record);
+        told.push(with(local().set("GRACE", "1h"), "kill -9 $PPID"));
+        until("the job has ended", || local().args(["--status"]).run().stdout.contains(" grace "));
+        told.push(with(local().set("VERBOSE", "yes"), "exit 3"));
+    }
     let owner = if rustix::process::geteuid().is_root() {
         fs::create_dir(notes.path("theirs")).unwrap();
         std::os::unix::fs::chown(notes.path("theirs"), Some(65_534), None).unwrap();
