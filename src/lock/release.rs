@@ -195,6 +195,10 @@ mod tests {
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record: None }));
         assert_eq!(redis.asked, ["EVAL 1 k TOKEN 0 0"], "there is no fence");
+        let void = End { result: b"201".to_vec(), success: false, ran: false };
+        let mut redis = script([Some(Reply::Bulk(b"1 ".to_vec()))]);
+        assert!(release(&mut redis, &lease, MARGIN, &void).is_ok());
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 0 201 0 60000"], "its beginning may be recorded all the same");
         lease.fence = Some(9);
         let mut redis = script([Some(Reply::Bulk(b"1 fence=9 more".to_vec()))]);
         let record = Some(b"fence=9 more".to_vec());
