@@ -61,6 +61,8 @@ fn a_key_that_comes_while_the_job_is_being_born_is_not_lost() {
             shell.desk.hit(CTRL_Z);
             assert!(shell.ask("jobs").contains("Stopped"));
             shell.line("fg");
+            // The shell itself would forget what was typed at an interrupt.
+            until("the shell has read the line", || !shell.has_terminal());
             let job = shell.notes.pid("pid");
             shell.line("");
             assert!(!is_stopped(job));
