@@ -30,7 +30,7 @@ pub enum Binding<'a> {
 
 /// Starts `program` as `command` says, in a process group of its own, so that all of it can be signalled.
 ///
-/// Until it has that group it is in ours, and gets what the keyboard sends: in the foreground, as with a binding, it is
+/// Until it has that group it is in ours, and gets what the keyboard sends: where there is one, as with a binding, it is
 /// golock at first, which nothing stops before it is on its own.
 pub fn launch(
     program: &Path,
@@ -44,7 +44,7 @@ pub fn launch(
         Spawn { program, words, environment, stdout: None, inherited, leads: true }.start()
     };
     let parent = if let Binding::DieWithParent = binding { getpid().as_raw_nonzero().to_string() } else { FREE.into() };
-    if parent != FREE || terminal.is_ours() {
+    if parent != FREE || terminal.is_there() {
         let stage = [SELF.as_bytes(), MARK.as_bytes(), parent.as_bytes(), program.as_os_str().as_bytes()];
         let words = CStrings::words(stage.into_iter().chain(command.iter().map(|word| word.as_bytes())));
         match spawn(Path::new(SELF), &words) {

@@ -7,9 +7,10 @@ use crate::support::job_tools::graceless;
 use crate::support::watch::{below, command_line};
 use crate::support::{Server, each, until};
 
-/// golock, of which each of these system calls begins half a second late. strace itself is not in the way.
+/// golock, of which each of these system calls begins half a second late. strace itself is in a process group of its own,
+/// where no key reaches it.
 fn late(call: &str) -> String {
-    format!("strace -D -f -qq -o /dev/null -e trace={call} -e inject={call}:delay_enter=500000 $G")
+    format!("strace -DD -f -qq -o /dev/null -e trace={call} -e inject={call}:delay_enter=500000 $G")
 }
 
 #[test]
@@ -60,6 +61,8 @@ fn a_key_that_comes_while_the_job_is_being_born_is_not_lost() {
             shell.desk.hit(CTRL_Z);
             assert!(shell.ask("jobs").contains("Stopped"));
             shell.line("fg");
+            // The shell itself would forget what was typed at an interrupt.
+            until("the shell has read the line", || !shell.has_terminal());
             let job = shell.notes.pid("pid");
             shell.line("");
             assert!(!is_stopped(job));
