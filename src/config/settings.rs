@@ -7,6 +7,7 @@ use crate::files;
 use crate::process::Variables;
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
+use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -82,68 +83,46 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Options up to the command.
-    pub(super) fn read_options(&mut self, mut words: &'a [OsString]) -> Result<(), Line> {
-        while let [word, behind @ ..] = words {
-            words = match word.as_bytes() {
-                [b'-', b'-', option @ ..] if !option.is_empty() => self.read_option(option, behind)?,
-                [b'-', letters @ ..] if !letters.is_empty() && letters != b"-" => self.read_letters(letters, behind)?,
-                word => {
-                    self.command = if word == b"--" { behind } else { words };
+    /// Options up to the command; nothing counts behind a call for help. Behind an unknown option that is like a known one,
+    /// the command is looked for all the same, to be named.
+    pub(super) fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Line> {
+        let (mut parser, mut outcome) = (Parser::from_args(args), Ok(()));
+        while let Some(arg) = parser.next().map_err(|error| usage(&error))? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => {
+                    let all = parser.optional_value().or_else(|| parser.try_raw_args()?.next_if(|word| word == "all"));
+                    self.action = Action::Help(all.is_some_and(|word| word == "all"));
                     return Ok(());
                 }
-            };
-        }
-        Ok(())
-    }
-
-    /// An option without its dashes; returns what is behind it and its value.
-    fn read_option(&mut self, option: &[u8], behind: &'a [OsString]) -> Result<&'a [OsString], Line> {
-        let mut parts = option.splitn(2, |&byte| byte == b'=');
-        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        if name == b"help" {
-            return Ok(self.help(value, behind));
-        }
-        if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| known.as_bytes() == name) {
-            self.action = *action;
-            return if value.is_some() { Err(usage("--", name, "it takes no value")) } else { Ok(behind) };
-        }
-        let (id, slip) = Id::of_option(name).map_or_else(|| unknown_option(name), |id| Ok((id, None)))?;
-        let (value, behind) = match (value, id.row().kind, behind) {
-            (Some(value), ..) => (value, behind),
-            (None, Kind::Switch, _) => (&b"yes"[..], behind),
-            (None, _, [value, behind @ ..]) => (value.as_bytes(), behind),
-            (None, _, []) => return Err(usage("--", name, "its value is missing")),
-        };
-        self.put_option(id, value);
-        let Some(why) = slip else { return Ok(behind) };
-        // The command is looked for all the same, to be named.
-        let _ = self.read_options(behind);
-        if let Action::Help(_) = self.action { Ok(&[]) } else { Err(why) }
-    }
-
-    /// Options of one letter behind one dash.
-    fn read_letters(&mut self, letters: &[u8], behind: &'a [OsString]) -> Result<&'a [OsString], Line> {
-        for (at, letter) in letters.iter().enumerate() {
-            match letter {
-                b'v' => self.put_option(Id::Verbose, b"yes"),
-                b'V' => self.action = Action::Version,
-                b'h' => {
-                    let value = Some(&letters[at + 1..]).filter(|value| !value.is_empty());
-                    return Ok(self.help(value.map(|value| value.strip_prefix(b"=").unwrap_or(value)), behind));
+                Arg::Short('V') => self.action = Action::Version,
+                Arg::Short('v') => self.put_option(Id::Verbose, b"yes"),
+                Arg::Long(name) => {
+                    if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
+                        self.action = *action;
+                        continue;
+                    }
+                    let id = Id::of_option(name.as_bytes()).or_else(|| {
+                        let (meant, why) = unknown_option(name);
+                        outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
+                        meant
+                    });
+                    let Some(id) = id else { return outcome };
+                    let value = match (id.row().kind, parser.optional_value()) {
+                        (_, Some(value)) => value,
+                        (Kind::Switch, None) => "yes".into(),
+                        (_, None) => parser.value().map_err(|error| usage(&error))?,
+                    };
+                    self.put_option(id, value.as_bytes());
                 }
-                b'=' if at > 0 => return Err(usage("-", &letters[at - 1..at], "it takes no value")),
-                _ => return Err(usage("-", &letters[at..=at], "no such option")),
+                Arg::Short(_) => return outcome.and(Err(usage(&arg.unexpected()))),
+                Arg::Value(_) => {
+                    let behind = parser.raw_args().map_err(|error| usage(&error))?.as_slice().len();
+                    self.command = &args[args.len() - behind - 1..];
+                    return outcome;
+                }
             }
         }
-        Ok(behind)
-    }
-
-    /// A call for help, behind which nothing counts.
-    fn help(&mut self, value: Option<&[u8]>, behind: &[OsString]) -> &'a [OsString] {
-        let topic = value.or(behind.first().map(|word| word.as_bytes()));
-        self.action = Action::Help(topic == Some(b"all"));
-        &[]
+        outcome
     }
 
     /// Of two options the last counts.
@@ -341,18 +320,27 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong with it.
-fn unknown_option(name: &[u8]) -> Result<(Id, Option<Line>), Line> {
+/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong.
+fn unknown_option(name: &str) -> (Option<Id>, Line) {
     let options: Vec<_> = TABLE.iter().map(Setting::option).collect();
     let known = options.iter().map(String::as_str).chain(ACTIONS.iter().map(|(name, _)| *name));
-    let Some(meant) = likely(name, known) else { return Err(usage("--", name, "no such option")) };
-    let why = words!("--{}: no such option; --{}?", Escaped(name), Escaped(meant.as_bytes()));
-    match Id::of_option(meant.as_bytes()) {
-        Some(id) => Ok((id, Some(why))),
-        None => Err(why),
+    let shown = Escaped(name.as_bytes());
+    match likely(name.as_bytes(), known) {
+        Some(option) => {
+            let why = words!("--{}: no such option; --{}?", shown, Escaped(option.as_bytes()));
+            (Id::of_option(option.as_bytes()), why)
+        }
+        None => (None, words!("--{}: no such option; see golock --help", shown)),
     }
 }
 
-fn usage(dashes: &'static str, name: &[u8], why: &'static str) -> Line {
-    words!("{}{}: {}; see golock --help", dashes, Escaped(name), why)
+/// What is wrong with the command line. Lexopt's own words would show a value, which may be a password.
+fn usage(error: &lexopt::Error) -> Line {
+    let (option, why) = match error {
+        lexopt::Error::MissingValue { option: Some(option) } => (option.as_str(), "its value is missing"),
+        lexopt::Error::UnexpectedValue { option, .. } => (option.as_str(), "it takes no value"),
+        lexopt::Error::UnexpectedOption(option) => (option.as_str(), "no such option"),
+        _ => ("the options", "not understood"),
+    };
+    words!("{}: {}; see golock --help", Escaped(option.as_bytes()), why)
 }

@@ -23,6 +23,8 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("cannot wait for the command: {}; its lock stays until RELEASE", "waitpid(2) fails for a child of our own"),
     ("interrupted by a signal", "whoever is interrupted says how it ended, or is silent"),
     ("redis did not answer", "there is a last answer, or its error"),
+    ("not understood", "lexopt has no other errors where values are bytes"),
+    ("the options", "the same"),
 ];
 
 /// What a line that is about no job in particular begins with.
