@@ -155,7 +155,7 @@ impl Round {
         if run.done.stderr.is_empty() {
             return Some("failed, and did not say why");
         }
-        let lost = run.order.leased && run.done.stderr.contains("was lost, the command was stopped");
+        let lost = run.order.leased && run.done.stderr.contains(" was lost: ");
         if self.testimony(run).0 > 0 && !lost {
             return Some("failed after its job had started");
         }
