@@ -289,7 +289,7 @@ impl From<WaitError> for io::Error {
     }
 }
 
-/// The signals that golock's parent let it ignore. To ask the kernel itself (sigaction) would take unsafe code; where there
+/// The signals that golock's parent made it ignore. To ask the kernel itself (sigaction) would take unsafe code; where there
 /// is no `/proc`, none counts as ignored.
 fn inherited_ignores() -> Set {
     ignore_mask(&std::fs::read("/proc/self/status").unwrap_or_default())

@@ -1,5 +1,5 @@
 //! golock runs a command under a lock held in Redis, so that a job scheduled on many hosts runs on one of them and never
-//! overlaps itself. DESIGN.md says what it promises; [`run`] is the whole program.
+//! overlaps itself. README.md says what it promises, DESIGN.md how; [`run`] is the whole program.
 
 #![forbid(unsafe_code)]
 

@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use golock::process::Variables;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
-    golock::run(&args, &std::env::vars_os().collect::<Vec<_>>()).into()
+    golock::run(&args, &Variables::new(std::env::vars_os())).into()
 }

@@ -5,7 +5,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use rustix::process::Pid;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -34,9 +34,6 @@ pub fn unblock_stops() {
     let _ = SigSet::from_iter(STOPS).thread_unblock();
 }
 
-/// The variables of an environment.
-pub type Variables = [(OsString, OsString)];
-
 /// A list of strings as execve(2) takes it, in one allocation.
 #[derive(Default)]
 pub struct CStrings {
@@ -52,19 +49,9 @@ impl CStrings {
         list
     }
 
-    /// `variables` as `NAME=value`, with those of `changed` in the place of what has the same name; one whose value is
-    /// empty is left out.
-    pub fn environment(variables: &Variables, changed: &[(&str, &[u8])]) -> Self {
-        let kept = variables.iter().filter(|(name, _)| changed.iter().all(|(other, _)| name != *other));
-        let kept = kept.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let added =
-            changed.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.as_bytes(), *value));
-        let all = kept.chain(added);
-        // A buffer that grows would ask the kernel for a new one at nearly each step.
-        let length = all.clone().map(|(name, value)| name.len() + value.len() + 2).sum();
-        let mut list = Self { bytes: Vec::with_capacity(length), count: 0 };
-        all.for_each(|(name, value)| list.push(&[name, b"=", value]));
-        list
+    /// None yet, with room for so many bytes: a buffer that grows would ask the kernel for a new one at nearly each step.
+    fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), count: 0 }
     }
 
     fn push(&mut self, parts: &[&[u8]]) {
@@ -91,6 +78,50 @@ impl CStrings {
     }
 }
 
+/// The variables of an environment, as `NAME=value`. Kept as std gives them, in two allocations each, they would fill musl's
+/// size classes, and each small allocation after them would ask the kernel for a page.
+#[derive(Default)]
+pub struct Variables(CStrings);
+
+impl Variables {
+    /// Of what `std::env::vars_os` gives.
+    pub fn new(given: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let given: Vec<_> = given.collect();
+        let mut list = CStrings::with_room(given.iter().map(|(name, value)| name.len() + value.len() + 2).sum());
+        given.into_iter().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        Self(list)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let strings = self.0.bytes.split(|&byte| byte == 0);
+        // A name may begin with an equals sign.
+        let end_of_name = |string: &[u8]| string.iter().skip(1).position(|&byte| byte == b'=').map(|at| at + 1);
+        strings.filter_map(move |string| Some((&string[..end_of_name(string)?], &string[end_of_name(string)? + 1..])))
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.iter().find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| OsStr::from_bytes(value))
+    }
+
+    /// All, for a process to be started.
+    pub fn strings(&self) -> &CStrings {
+        &self.0
+    }
+
+    /// The same with those of `changed` in the place of what has the same name; one whose value is empty is left out.
+    pub fn with(&self, changed: &[(&str, &[u8])]) -> CStrings {
+        let room = changed.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        let mut list = CStrings::with_room(self.0.bytes.len() + room);
+        let kept = self.iter().filter(|(name, _)| changed.iter().all(|(other, _)| *name != other.as_bytes()));
+        let added =
+            changed.iter().map(|(name, value)| (name.as_bytes(), *value)).filter(|(_, value)| !value.is_empty());
+        kept.chain(added).for_each(|(name, value)| list.push(&[name, b"=", value]));
+        list
+    }
+}
+
 /// A process to be started.
 pub struct Spawn<'a> {
     /// Its file.
@@ -109,7 +140,7 @@ pub struct Spawn<'a> {
 
 impl Spawn<'_> {
     /// Starts it. No signal is blocked in it, and SIGPIPE, which std ignores, has its default effect; what golock
-    /// inherited as ignored stays ignored. If the system refuses, nothing runs.
+    /// inherited as ignored stays ignored, but for SIGCHLD. If the system refuses, nothing runs.
     ///
     /// Until execve(2) the child has our memory and this waits for it (vfork). A Ctrl-Z at that moment would stop it, and
     /// with it golock, which could not even be continued: a golock starts with these signals blocked.

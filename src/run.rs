@@ -8,7 +8,7 @@ use crate::job::{self, ExecError, ExitReason, StopReason, Supervisor, Terminal};
 use crate::lock::{self, LockOptions, Recording, Run, Status};
 use crate::net::{self, Client, Credentials, Server};
 use crate::outcome::Outcome;
-use crate::process::{CStrings, Variables};
+use crate::process::Variables;
 use crate::report::{self, Report, base_name};
 use crate::store::{Attempt, Error, Held, LocalStore, LockStore, RedisStore};
 use crate::text::{Cause, Escaped, Line, Log};
@@ -98,10 +98,6 @@ impl Call<'_> {
         self.command.first().map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    fn variable(&self, name: &str) -> Option<&OsString> {
-        self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value)
-    }
-
     /// Everything that is done with locks where no command is run.
     fn look(&self, action: LockAction) -> Result<Outcome, Refusal> {
         let (credentials, interrupts) = self.prepare()?;
@@ -131,7 +127,7 @@ impl Call<'_> {
     }
 
     fn run(&self) -> Result<Outcome, Refusal> {
-        let path = job::find(self.program(), self.variable("PATH").cloned())
+        let path = job::find(self.program(), self.env.get("PATH").map(OsStr::to_owned))
             .map_err(|error| (Outcome::CannotExec(error), Some(error.words(self.program()))))?;
         let (credentials, interrupts) = self.prepare()?;
         let held = self.take(self.open(credentials, &interrupts)?, &interrupts)?;
@@ -229,7 +225,7 @@ impl Call<'_> {
 
     /// Refuses to wait for, or to be skipped for, the very golock that runs this one.
     fn refuse_own(&self, status: &Status) -> Result<(), Refusal> {
-        let is = |name: &str, value: &[u8]| self.variable(name).is_some_and(|known| known.as_bytes() == value);
+        let is = |name: &str, value: &[u8]| self.env.get(name).is_some_and(|known| known.as_bytes() == value);
         let name = &self.config.name;
         if let Some(token) = &status.value
             && is("GOLOCK_KEY", name)
@@ -265,7 +261,7 @@ impl Call<'_> {
         let fence = fence.map_or(String::new(), |fence| fence.to_string());
         let variables: [(&str, &[u8]); 3] =
             [("GOLOCK_KEY", &self.config.name), ("GOLOCK_TOKEN", token), ("GOLOCK_FENCE", fence.as_bytes())];
-        let environment = CStrings::environment(self.env, &variables);
+        let environment = self.env.with(&variables);
         job::adopt_orphans(self.config.limits, self.config.lease.is_some());
         let started = interrupts.control_job().and_then(|()| match interrupts.termination() {
             Some(signal) => Ok(Err(signal)),

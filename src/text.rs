@@ -53,12 +53,6 @@ macro_rules! words {
     };
 }
 
-/// The same.
-#[macro_export]
-macro_rules! text {
-    ($($part:tt)*) => { $crate::words!($($part)*) };
-}
-
 /// `value` itself; it compiles only for what may be shown.
 pub fn shown<T: Shown + ?Sized>(value: &T) -> &T {
     value

@@ -2,6 +2,7 @@
 
 use super::text_file::TextFile;
 use golock::config::{Error, Id, Invocation, Kind, PREFIX};
+use golock::process::Variables;
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -41,8 +42,7 @@ impl Given {
             file.write(self.file.as_deref().unwrap_or_default());
             let config = self.file.as_ref().map_or(OsStr::new("/dev/null"), |_| file.path().as_os_str());
             let config = (format!("{PREFIX}CONFIG").into(), config.to_owned());
-            let env: Vec<_> = self.env.iter().cloned().chain([config]).collect();
-            Invocation::parse(&self.args, &env)
+            Invocation::parse(&self.args, &Variables::new(self.env.iter().cloned().chain([config])))
         })
     }
 

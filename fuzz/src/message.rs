@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
 
 /// What is said of no setting.
-const GENERAL: [&str; 2] = ["no command given", "it needs a command or --key"];
+const GENERAL: [&str; 3] = ["no command given", "it needs a command or --key", "the options: not understood"];
 
 /// Something that was given, as a message shows it.
 struct Place {
@@ -97,7 +97,7 @@ fn found<'t, 'p>(text: &'t str, places: &'p [Place]) -> impl Iterator<Item = (&'
 }
 
 fn places(given: &Given) -> Vec<Place> {
-    let mut places: Vec<_> = given.args.iter().flat_map(|arg| options(arg.as_bytes())).collect();
+    let mut places: Vec<_> = given.args.iter().flat_map(|arg| options(&arg.to_string_lossy())).collect();
     for name in given.env.iter().map(|(name, _)| name.as_bytes()).filter(|name| name.starts_with(PREFIX.as_bytes())) {
         places.push(Place { shown: Escaped(name).to_string(), name: name.to_vec(), form: Form::Variable });
     }
@@ -110,17 +110,18 @@ fn places(given: &Given) -> Vec<Place> {
 }
 
 /// The options that the word `arg` can be: a long one, or letters behind a dash.
-fn options(arg: &[u8]) -> Vec<Place> {
-    let option = |dashes: &str, name: &[u8]| Place {
-        shown: format!("{dashes}{}", Escaped(name)),
+fn options(arg: &str) -> Vec<Place> {
+    let option = |dashes: &str, name: &str| Place {
+        shown: format!("{dashes}{}", Escaped(name.as_bytes())),
         name: name.into(),
         form: Form::Option,
     };
-    match (arg.strip_prefix(b"--"), arg.strip_prefix(b"-")) {
-        (Some(long), _) => vec![option("--", long.split(|&byte| byte == b'=').next().unwrap_or_default())],
+    match (arg.strip_prefix("--"), arg.strip_prefix('-')) {
+        (Some(long), _) => vec![option("--", long.split('=').next().unwrap_or_default())],
         (_, Some(letters)) => {
-            let verbose = letters.contains(&b'v').then(|| option("--", b"verbose"));
-            letters.chunks(1).map(|letter| option("-", letter)).chain(verbose).collect()
+            let verbose = letters.contains('v').then(|| option("--", "verbose"));
+            let letters = letters.chars().map(|letter| option("-", letter.encode_utf8(&mut [0; 4])));
+            letters.chain(verbose).collect()
         }
         _ => Vec::new(),
     }

@@ -14,6 +14,7 @@ use golock::clock::Instant;
 use golock::interrupt::Interrupts;
 use golock::lock::{self, Acquired, End, Entry, Lease, LockOptions, Look, Recording, Run, Token};
 use golock::net::{self, Client, Credentials, Endpoint};
+use golock::process::Variables;
 use golock::report::{metrics, table};
 use golock::resp::{BULK_LIMIT, LINE_LIMIT};
 use golock::text::{Line, Log, Secret};
@@ -59,7 +60,8 @@ pub fn session(input: &[u8]) {
         let Ok(credentials) = Credentials::read(Some(&wanted)) else { panic!("without files") };
         let told = Told { has_password: todo.contains(&b'p') };
         INTERRUPTS.with(|interrupts| {
-            let client = Client::new(&wanted, credentials, interrupts, &[], &told);
+            let variables = Variables::default();
+            let client = Client::new(&wanted, credentials, interrupts, &variables, &told);
             Session { client, lease: lease(todo, token), stale: None, play: &play, told: &told }.run(todo);
         });
     });

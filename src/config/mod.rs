@@ -205,7 +205,7 @@ fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<PathBuf, Lin
 
 /// The value of a variable of others, unless it is empty.
 fn variable<'e>(env: &'e Variables, name: &str) -> Option<&'e OsStr> {
-    env.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| &**value)
+    env.get(name).filter(|value| !value.is_empty())
 }
 
 /// Where Redis is, and how it is spoken to.

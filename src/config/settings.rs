@@ -142,9 +142,9 @@ impl<'a> Settings<'a> {
 
     /// The variables that are ours.
     pub(super) fn read_environment(&mut self, env: &Variables) -> Result<(), Line> {
-        for (name, value) in env {
-            if let Some(short) = name.as_bytes().strip_prefix(PREFIX.as_bytes()) {
-                self.offer(short, value.as_bytes(), Source::Environment, words!("{}", Escaped::path(name)))?;
+        for (name, value) in env.iter() {
+            if let Some(short) = name.strip_prefix(PREFIX.as_bytes()) {
+                self.offer(short, value, Source::Environment, words!("{}", Escaped(name)))?;
             }
         }
         Ok(())

@@ -2,8 +2,8 @@ use super::state::{Action, Event, State};
 use super::{ExitReason, Limits, Renewal, Renewed, Schedule, StopReason, Terminal};
 use crate::clock::{Instant, Timer};
 use crate::interrupt::{Interrupts, WakeOn, Whom};
-use crate::text;
 use crate::text::Log;
+use crate::words;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::{
@@ -34,7 +34,7 @@ pub struct Supervisor<'a> {
     timeout: Option<Instant>,
     /// When we kill it.
     kill_at: Option<Instant>,
-    /// When we stop to wait for its group, which was killed.
+    /// When we stop waiting for its group, which was killed.
     gone_by: Option<Instant>,
     /// The signal that the last event is about.
     signal: Signal,
@@ -243,7 +243,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn forward(&mut self) {
-        self.log.debug(text!("forwarding signal {}", self.signal.as_raw()));
+        self.log.debug(words!("forwarding signal {}", self.signal.as_raw()));
         if self.signal == Signal::INT {
             self.terminal.interrupted();
         }
@@ -281,6 +281,7 @@ impl<'a> Supervisor<'a> {
         let schedule = lock.schedule();
         let is_lost = is_over(schedule)
             || (schedule.renew_at.has_passed() && lock.renew(schedule.stop_at) == Renewed::Lost)
+            // The renewal may have taken long.
             || is_over(lock.schedule());
         if is_lost { Event::LockOver } else { Event::LockHolds }
     }

@@ -3,7 +3,7 @@ use super::{Error, Lease, Token, Unsure};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 
-/// How often a lock may vanish between the question and the answer before we stop to ask: each time somebody's lock
+/// How often a lock may vanish between the question and the answer before we stop asking: each time somebody's lock
 /// has just expired or was reset, which does not happen again and again.
 const ROUNDS: u32 = 5;
 

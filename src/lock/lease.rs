@@ -1,4 +1,4 @@
-use super::plain::{Look, Released, delete_or_set, look};
+use super::plain::{Released, Whose, delete_or_set, look};
 use super::{Error, LockOptions, Token, eval, milliseconds};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Exchange, Repeat};
@@ -19,21 +19,27 @@ const CONFIRM: &str = "local v,p=redis.call('GET',KEYS[1]) \
     else p=redis.call('PTTL',KEYS[1]) if p<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end end ";
 
 /// The end of [`CONFIRM`] where nothing is recorded.
-const PLAIN: &str = "return ARGV[1]";
+const UNRECORDED: &str = "return ARGV[1]";
 
-/// The end of [`CONFIRM`] that writes the beginning of a run into the record `KEYS[2]`, which is then kept for `ARGV[4]`
-/// milliseconds; `ARGV[5]` says who runs what (`host=… pid=… program=…`). If another run began in the `ARGV[6]` milliseconds
-/// before now, it has served for this one too, and the lock is given back. If one began so shortly before that this
-/// depends on how long the request was under way, at most since the lock was set, the lock is left as it was, so that this
-/// stays the most; unless it began at `ARGV[7]` or before, which is known to have been too early. An empty `ARGV[6]` asks
-/// neither. The token stands in the
-/// record while its run has not ended: only this tells a run from one of the same host and process id in another container.
+/// The end of [`CONFIRM`] that writes the beginning of a run into the record `KEYS[2]`:
+///
+/// - `ARGV[4]`: for how many milliseconds the record is kept then.
+/// - `ARGV[5]`: who runs what (`host=… pid=… program=…`).
+/// - `ARGV[6]`: if another run began in so many milliseconds before now, it has served for this one too, and the lock is
+///   given back. If one began so shortly before that this depends on how long the request was under way, at most since the
+///   lock was set, the lock is left as it was, so that this stays the most. Empty, it asks neither.
+/// - `ARGV[7]`: a run that began then or before, by Redis's clock, is known to have been too early to serve.
+///
+/// The token stands in the record while its run has not ended: only this tells a run from one of the same host and process
+/// id in another container. In the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
+/// the last success, `b` the failures since, `i` the first record, `l` what stands behind; `n` is now, `m` our mark, `g` is
+/// `ARGV[6]`, `a` the age of the other run, and `p` what was left of the lock.
 ///
 /// Result: the token, a space, and the fence of this run; or `served`; or `unsure`, how many milliseconds ago the other run
 /// began, and when; or why nothing was recorded.
 ///
 /// Repeated, it numbers the run again: no fence is ever given twice. Whatever fails in it leaves the lock as it is.
-const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
+const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if e then return ARGV[1]..' '..e end \
     local N=function(n) return string.format('%.0f',n) end \
     local n,m,f,h,s,d,u,o,b,i,l=t[1]*1000+math.floor(t[2]/1000),' by='..ARGV[1],string.match(r or '',\
@@ -51,7 +57,7 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     ..' failed='..N(b or 0)..' first='..(i or N(n))..l,'PX',ARGV[4]).err \
     return ARGV[1]..' '..(e or y)";
 
-/// Why a lock is not used that was got too late.
+/// Why a lock that we got too late is not used.
 const TOO_LATE: &str =
     "it was free only later than GRACE after the start, and another run may have served for this one";
 
@@ -103,7 +109,10 @@ pub enum Confirmed {
 /// That a run begins; after which instant another one must have begun to have served for it, if it can; and by Redis's clock
 /// when one began that is known to have been too early.
 #[derive(Clone, Copy)]
-struct Begin(Option<Instant>, u64);
+struct Begin {
+    since: Option<Instant>,
+    too_early: u64,
+}
 
 /// What the reply to [`CONFIRM`] means.
 #[derive(Debug, PartialEq, Eq)]
@@ -162,7 +171,7 @@ impl Lease {
         stale: Option<&[u8]>,
         margin: Duration,
     ) -> Result<Confirmed, Error> {
-        let mut begin = Begin(self.options.tick, 0);
+        let mut begin = Begin { since: self.options.tick, too_early: 0 };
         for _ in 0..ROUNDS {
             let note = match self.ask(redis, stale, Some(begin)) {
                 Ok(Asked::Ours(fence, note)) => {
@@ -171,10 +180,11 @@ impl Lease {
                 }
                 Ok(Asked::Unsure(age, at)) => {
                     // That it may have begun after golock was started is enough: the doubt is as long as the answer took.
-                    if begin.0.is_some_and(|start| age < elapsed(start, redis.now())) {
-                        begin.0 = Some(Instant::ZERO);
+                    if begin.since.is_some_and(|start| age < elapsed(start, redis.now())) {
+                        // Every run that is not too early has served then.
+                        begin.since = Some(Instant::ZERO);
                     } else {
-                        begin.1 = at;
+                        begin.too_early = at;
                     }
                     continue;
                 }
@@ -201,13 +211,13 @@ impl Lease {
                 break;
             }
         }
-        Err(Error::Failed("redis takes longer to answer than the lock lasts"))
+        Err(Error::Failed("redis takes too long to answer for the lock to be sure"))
     }
 
     /// Sets it to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left as it is.
     fn set_without_eval(&mut self, redis: &mut dyn Exchange, margin: Duration) -> Result<(), Error> {
         let (name, release) = (&self.options.name[..], self.options.release);
-        if look(redis, name, &self.token)? == Look::Ours {
+        if look(redis, name, &self.token)? == Whose::Ours {
             let (asked, valid) = (redis.now(), (self.valid_until, margin));
             if let Released::InGrace(_) = delete_or_set(redis, (name, &self.token), valid, &|_| release)? {
                 (self.valid_until, self.hold_end) = (asked + release, asked + release);
@@ -241,14 +251,14 @@ impl Lease {
         let hold_end = |at: Instant| if begin.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
         let record = options.record.as_ref().zip(begin);
-        let script = [CONFIRM, record.map_or(PLAIN, |_| RECORD)].concat();
+        let script = [CONFIRM, record.map_or(UNRECORDED, |_| RECORDED)].concat();
         let answer = redis.exchange(Repeat::Always, &|now, request| {
             let Some(ttl) = ttl(now).map(milliseconds) else { return };
             let about_lock = [token, ttl.as_bytes(), stale.unwrap_or(token)];
-            let Some((record, Begin(tick, too_early))) = record else {
+            let Some((record, Begin { since, too_early })) = record else {
                 return eval(request, &script, &[&options.name], &about_lock);
             };
-            let since = tick.map_or(String::new(), |start| elapsed(start, now).to_string());
+            let since = since.map_or(String::new(), |start| elapsed(start, now).to_string());
             let (keep, run) = (milliseconds(record.keep), record.run.identity());
             let too_early = too_early.to_string();
             let about_run = [keep.as_bytes(), &run, since.as_bytes(), too_early.as_bytes()];
@@ -384,7 +394,7 @@ mod tests {
         assert_eq!(confirm(&mut lease, &mut redis), Ok(Confirmed::Ours(None)));
         assert_eq!(redis.asked.len(), 2);
         let mut redis = timed([late(1000), late(1000), late(1000), late(1000)]);
-        let why = "redis takes longer to answer than the lock lasts";
+        let why = "redis takes too long to answer for the lock to be sure";
         assert_eq!(confirm(&mut plain(), &mut redis), Err(Error::Failed(why)));
         let with_lease = || super::super::scripted::lease(112_000, 1000, Some(12));
         assert_eq!(confirm(&mut with_lease(), &mut timed([late(9999)])), Ok(Confirmed::Ours(None)));
@@ -457,7 +467,7 @@ mod tests {
         let mut redis = set((100, Some(vec![Reply::Status(b"OK".to_vec())])));
         assert_eq!((confirm(&mut lease, &mut redis), lease.valid_until), (refused(), at(111_100)));
         assert_eq!(redis.asked[1..], ["GET k", "SET k TOKEN XX EX 10"]);
-        let failed = Err(Error::Failed("redis takes longer to answer than the lock lasts"));
+        let failed = Err(Error::Failed("redis takes too long to answer for the lock to be sure"));
         assert_eq!(confirm(&mut plain(), &mut set((100, Some(vec![Reply::Nil])))), failed);
         assert_eq!(confirm(&mut plain(), &mut set((1000, Some(vec![Reply::Status(b"OK".to_vec())])))), failed);
         let gone = || timed([(1000, Some(vec![refusal()])), (0, Some(vec![Reply::Nil]))]);

@@ -22,17 +22,17 @@ pub enum Released {
 
 /// Whose lock GET finds.
 #[derive(PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum Whose {
     Ours,
     Gone,
     Another,
 }
 
-pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Result<Look, Error> {
+pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Result<Whose, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", name]))?.only() {
-        Some(Reply::Bulk(value)) if value == token.as_bytes() => Ok(Look::Ours),
-        Some(Reply::Bulk(_)) => Ok(Look::Another),
-        Some(Reply::Nil) => Ok(Look::Gone),
+        Some(Reply::Bulk(value)) if value == token.as_bytes() => Ok(Whose::Ours),
+        Some(Reply::Bulk(_)) => Ok(Whose::Another),
+        Some(Reply::Nil) => Ok(Whose::Gone),
         other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
     }
 }

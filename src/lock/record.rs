@@ -14,7 +14,7 @@ const FIELDS: [(&[u8], u8); 10] = [
 /// The longest record that is believed. Ours have some 200 bytes.
 const LIMIT: usize = 999;
 
-/// The greatest fence, and the most digits of a number, that are believed: those that Lua can count on with (until the year
+/// The greatest fence, and the most digits of a number, that are believed: those that Lua calculates with exactly (until the year
 /// 2255).
 const LAST_FENCE: u64 = 9_000_000_000_000_000;
 const DIGITS: usize = 19;

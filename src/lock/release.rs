@@ -1,6 +1,7 @@
-use super::plain::{Look, Released, delete_or_set, look};
+use super::plain::{Released, Whose, delete_or_set, look};
 use super::record::End;
 use super::{Error, Lease, eval, milliseconds};
+use crate::clock::Instant;
 use crate::exchange::{Answer, Exchange, Repeat};
 use crate::resp::Reply;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const RELEASE: &str = "local v,c=redis.call('GET',KEYS[1]),1 if not v then c=-1 
     elseif ARGV[3]=='1' or p<0 or p>g then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end end ";
 
 /// The end of [`RELEASE`] where nothing is recorded.
-const PLAIN: &str = "return c";
+const UNRECORDED: &str = "return c";
 
 /// The end of [`RELEASE`] that writes the end of the run into the record `KEYS[2]`, if the token stands there: else it is
 /// another run's, or has an end. The result is `ARGV[5]`, which is a success if `ARGV[6]` is 1. The record is then kept for
@@ -27,7 +28,7 @@ const PLAIN: &str = "return c";
 /// Result: the same, a space, and the record as it stands then, or why nothing was recorded.
 ///
 /// Repeated, it finds the end. Whatever fails in it leaves the lock as it is.
-const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
+const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if not e then \
     local f,w,s,o,b,i,l=string.match(r or '',\
     '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=%d* result=%S* ok=(%d*) failed=(%d+) first=(%d+)(.*)') \
@@ -69,7 +70,7 @@ fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result
     let lengthen: &[u8] = if lease.options.lease.is_some() { b"1" } else { b"0" };
     // If no command ran, the beginning may be recorded although the answer that told of it was lost.
     let record = lease.options.record.as_ref().filter(|_| lease.fence.is_some() || !end.ran);
-    let script = [RELEASE, record.map_or(PLAIN, |_| RECORD)].concat();
+    let script = [RELEASE, record.map_or(UNRECORDED, |_| RECORDED)].concat();
     let answer = redis.exchange(Repeat::Always, &|now, request| {
         let grace = milliseconds(grace_end.since(now).unwrap_or_default());
         let about_lock = [token, grace.as_bytes(), lengthen];
@@ -115,13 +116,13 @@ fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duratio
     let (mut last, lock) = (Error::Failed("redis did not answer"), (&lease.options.name[..], &lease.token));
     for round in 0..ROUNDS {
         match look(redis, lock.0, lock.1)? {
-            Look::Ours => {}
-            Look::Gone if round > 0 => return Ok(Released::Free),
-            Look::Gone | Look::Another => return Ok(Released::Lost),
+            Whose::Ours => {}
+            Whose::Gone if round > 0 => return Ok(Released::Free),
+            Whose::Gone | Whose::Another => return Ok(Released::Lost),
         }
-        // A release lengthens nothing: the grace is cut where the lock ends.
-        let end = lease.grace_end.min(lease.valid_until);
-        let rest = |now| end.since(now).unwrap_or_default();
+        // A release lengthens nothing: the grace is cut where the lock ends, to whole seconds, because it is sent in such.
+        let left = |end: Instant, now| end.since(now).unwrap_or_default();
+        let rest = |now| left(lease.grace_end, now).min(Duration::from_secs(left(lease.valid_until, now).as_secs()));
         match delete_or_set(redis, lock, (lease.valid_until, margin), &rest) {
             Err(Error::Exchange(error)) => last = error.into(),
             done => return done,

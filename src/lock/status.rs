@@ -19,7 +19,7 @@ const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('T
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;
 
-/// How long one host of a fleet has told that a lock's runs do not succeed, before another may.
+/// For how long the other hosts of a fleet keep silent after one has told that a lock's runs do not succeed.
 const TOLD: &str = "3600";
 
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";

@@ -9,7 +9,7 @@ use crate::interrupt::{Deadline, Interrupts, WaitError, WakeOn};
 use crate::process::Variables;
 use crate::resp::{Reply, Request};
 use crate::text::{Escaped, Line, Log, Span};
-use crate::{text, words};
+use crate::words;
 use std::time::Duration;
 
 /// How many redirections of a cluster one exchange follows. One leads to the right node; more happen while slots move.
@@ -21,8 +21,7 @@ const HURRY: Duration = Duration::from_secs(5);
 /// What an exchange may cost, and what ends it.
 #[derive(Clone, Copy)]
 pub struct Budget {
-    /// The signals that end it; where there are none, a signal leaves it five seconds. Whoever does not heed those that end
-    /// golock has a lock to lose, and insists: few refusals are answers to him.
+    /// The signals that end it. With `WakeOn::Nothing`, a signal cuts the rest to five seconds.
     pub wake: WakeOn,
     /// Further connections after the first try.
     pub attempts: u32,
@@ -30,6 +29,13 @@ pub struct Budget {
     pub until: Instant,
     /// When the last attempt may begin.
     pub begin_by: Instant,
+}
+
+impl Budget {
+    /// Whether few refusals are answers: whoever does not heed the signals that end golock has a lock to lose.
+    fn insists(&self) -> bool {
+        self.wake != WakeOn::Termination
+    }
 }
 
 /// A client of one Redis: connects when there is something to say, and again when that was lost.
@@ -99,7 +105,7 @@ impl<'a> Client<'a> {
             (Some(tls), Endpoint::Tcp(host, _)) => (tls.wrap(host, socket, self.log)?, false, tls.note()),
             _ => (Box::new(socket), matches!(server, Endpoint::Tcp(..)), ""),
         };
-        self.log.debug(text!("connected to {}{}{}", *server, peer, note));
+        self.log.debug(words!("connected to {}{}{}", *server, peer, note));
         self.log_in(Connection { stream, may_be_tls }, deadline)
     }
 
@@ -126,8 +132,7 @@ impl<'a> Client<'a> {
                 Reply::Status(words) if words == b"OK" => {}
                 // Whoever insists tries again: perhaps with the password that has worked before.
                 Reply::Error(words) => {
-                    let insists = self.budget.wake != WakeOn::Termination;
-                    let kind = if insists { Kind::Busy } else { Kind::Final };
+                    let kind = if self.budget.insists() { Kind::Busy } else { Kind::Final };
                     return Err(self.credentials.refused(kind, command, &words));
                 }
                 _ => return Err(Failure::lost(UNASKED)),
@@ -178,8 +183,7 @@ impl<'a> Client<'a> {
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(at, &mut request);
         if request.commands > 0 {
-            (connection, replies) =
-                self.converse(connection, &request, self.deadline(), self.budget.wake != WakeOn::Termination)?;
+            (connection, replies) = self.converse(connection, &request, self.deadline(), self.budget.insists())?;
             self.route.answered(connection.stream.socket().peer);
         }
         self.connection = Some(connection);
@@ -195,17 +199,17 @@ impl<'a> Client<'a> {
         if retry >= budget.attempts || end > budget.until.min(budget.begin_by) {
             return false;
         }
-        self.log.debug(text!("{}: {}; trying again in {}", *server, *why, Span(pause)));
-        let insists = budget.wake == WakeOn::Nothing;
-        let wake = if insists { WakeOn::Termination } else { budget.wake };
+        self.log.debug(words!("{}: {}; trying again in {}", *server, *why, Span(pause)));
+        let hears_nothing = budget.wake == WakeOn::Nothing;
+        let wake = if hears_nothing { WakeOn::Termination } else { budget.wake };
         if pause.is_zero() || interrupts.wait(None, end, wake) != Err(WaitError::Interrupted) {
             return true;
         }
-        if insists {
+        if hears_nothing {
             interrupts.forget_all();
             budget.until = budget.until.min(Instant::after(HURRY));
         }
-        insists
+        hears_nothing
     }
 }
 
@@ -226,7 +230,7 @@ impl Exchange for Client<'_> {
             if let (Kind::Moved(node), false) = (&failure.kind, is_over) {
                 if redirects < REDIRECTS {
                     // A redirection is not a failure.
-                    self.log.debug(text!("the lock lives on another node: {}", *node));
+                    self.log.debug(words!("the lock lives on another node: {}", *node));
                     redirects += 1;
                     continue;
                 }

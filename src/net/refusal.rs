@@ -14,8 +14,8 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// The first so many of them mean that what is asked is not done at all, or not for us.
-const NEVER: usize = 4;
+/// The first so many of them mean that what is asked is not done at all, or not for us: no insisting helps.
+const EVEN_IF_INSISTING: usize = 4;
 
 /// How much of the beginning of a password tells of it.
 const TELLING: usize = 6;
@@ -25,7 +25,7 @@ const TELLING: usize = 6;
 /// is known to last.
 pub(super) fn classify(words: &[u8], insists: bool, asked: &Endpoint) -> Option<Kind> {
     let has = |part: &&[u8]| words.windows(part.len()).any(|found| found == *part);
-    let lasting_words = if insists { &LASTING_WORDS[..NEVER] } else { &LASTING_WORDS };
+    let lasting_words = if insists { &LASTING_WORDS[..EVEN_IF_INSISTING] } else { &LASTING_WORDS };
     match code(words) {
         b"MOVED" => Some(moved(words, asked).map_or(Kind::Busy, Kind::Moved)),
         b"READONLY" => Some(Kind::ReadOnly),

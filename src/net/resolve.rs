@@ -32,7 +32,7 @@ pub(super) fn look_up(host: &str, port: u16, env: &Variables, deadline: Deadline
     let spawn = Spawn {
         program: Path::new(SELF),
         words: &CStrings::words([SELF, MARK, host, &port.to_string()].map(str::as_bytes)),
-        environment: &CStrings::environment(env, &[]),
+        environment: env.strings(),
         stdout: Some(asked.as_fd()),
         inherited: None,
         leads: false,

@@ -92,7 +92,7 @@ impl<'a> Route<'a> {
             (None, None) => look_up(deadline)?,
             (None, Some(peer)) if way.failed => look_up(half).unwrap_or_else(|_| vec![peer]),
             (None, Some(peer)) => match Socket::tcp(&[peer], half) {
-                Ok(socket) => return Ok(socket),
+                Ok(socket) => return Ok(Socket { deadline, ..socket }),
                 Err(failure) => match look_up(deadline)? {
                     same if same == [peer] => return Err(failure),
                     addresses => addresses,

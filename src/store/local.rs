@@ -1,5 +1,5 @@
 //! Locks on this host alone: the kernel's lock (flock(2)) on a file. The job inherits its descriptor, so that the lock is
-//! held until the job has ended, however golock went; golock unlocks it when the job has ended, and at RELEASE.
+//! held until the job has ended, however golock ended; golock unlocks it when the job has ended, and at RELEASE.
 
 use super::lockfile::{self, Content, is_at};
 use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, told};
@@ -8,7 +8,7 @@ use crate::interrupt::{Interrupts, WaitError, WakeOn};
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, Token, Ttl, digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
-use crate::{text, words};
+use crate::words;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -149,7 +149,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
         let token = Token::random().as_bytes().to_vec();
         let content = Content { grace: (now + grace, grace), token, kept_until, record };
-        self.log.debug(text!("got the lock, for {} at most", Span(*release)));
+        self.log.debug(words!("got the lock, for {} at most", Span(*release)));
         lockfile::write(&file, &content).map_err(self.failed("write"))?;
         (self.file, self.content, self.hold_end) = (Some(file), content, hold_end);
         Ok(Attempt::Acquired(self))
@@ -221,7 +221,7 @@ impl LocalStore<'_> {
         };
         self.unlock();
         done.unwrap_or_else(|error| {
-            self.log.debug(text!("the end of this run is not recorded: {}", Cause(&error)));
+            self.log.debug(words!("the end of this run is not recorded: {}", Cause(&error)));
             true
         })
     }

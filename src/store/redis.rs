@@ -6,7 +6,7 @@ use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Look, Record, Released, Status, Token};
 use crate::net::{Budget, Client};
 use crate::text::{Escaped, Line, Span};
-use crate::{text, words};
+use crate::words;
 use std::time::Duration;
 
 /// How long giving a lock back may take: somebody waits for us to stop.
@@ -120,10 +120,10 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         };
         self.client.close();
         let Confirmed::Ours(note) = confirmed else { return Ok(Attempt::Served) };
-        self.client.log.debug(text!("got the lock, for {} at most", Span(self.lease.options.ttl())));
+        self.client.log.debug(words!("got the lock, for {} at most", Span(self.lease.options.ttl())));
         if let Some(words) = note {
             let what = if self.lease.eval_refused { "redis refuses EVAL" } else { "nothing is recorded of this run" };
-            self.client.log.debug(text!("{}: {}", what, Escaped(&self.client.redacted(&words))));
+            self.client.log.debug(words!("{}: {}", what, Escaped(&self.client.redacted(&words))));
         }
         Ok(Attempt::Acquired(self))
     }
@@ -184,9 +184,10 @@ impl Held for RedisStore<'_> {
         self.client.close();
         let text = released.as_ref().ok().and_then(|release| release.record.clone());
         let record = text.as_deref().and_then(Record::parse);
+        let record = record.map(|record| record.redacted(&|text| self.client.redacted(text)));
         if let Some(text) = text.filter(|_| record.is_none()) {
             let why = if text.is_empty() { b"its record is gone".to_vec() } else { self.client.redacted(&text) };
-            self.client.log.debug(text!("the end of this run is not recorded: {}", Escaped(&why)));
+            self.client.log.debug(words!("the end of this run is not recorded: {}", Escaped(&why)));
         }
         let name = &self.lease.options.name;
         let told = match (loss, released) {
@@ -220,7 +221,7 @@ impl Renewal for RedisStore<'_> {
             Ok(ours) => (self.failure, self.is_taken) = (None, !ours),
             Err(error) if error.is_interrupted() => self.lease.renew_now(),
             Err(error) => {
-                self.client.log.debug(text!("the lease was not renewed: {}", error.words()));
+                self.client.log.debug(words!("the lease was not renewed: {}", error.words()));
                 self.failure = Some(error.words());
             }
         }

@@ -11,7 +11,7 @@ use super::socket::Socket;
 use super::{Failure, Kind, Outcome, TlsOptions, Trust};
 use crate::files::Fresh;
 use crate::text::{Escaped, Line, Log};
-use crate::{text, words};
+use crate::words;
 use failure::Said;
 use pem::sections;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -75,7 +75,7 @@ impl Tls {
         }
         match Self::of(&self.options, self.files.iter().map(Fresh::renewed).collect()) {
             Ok(renewed) => *self = renewed,
-            Err(why) => log.debug(text!("{}; what was read before is used", why)),
+            Err(why) => log.debug(words!("{}; what was read before is used", why)),
         }
     }
 
