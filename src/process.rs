@@ -49,7 +49,7 @@ impl CStrings {
         list
     }
 
-    /// None yet, with room for so many bytes: a buffer that grows would ask the kernel for a new one at nearly each step.
+    /// None yet, with room for so many bytes.
     fn with_room(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), count: 0 }
     }
@@ -78,8 +78,7 @@ impl CStrings {
     }
 }
 
-/// The variables of an environment, as `NAME=value`. Kept as std gives them, in two allocations each, they would fill musl's
-/// size classes, and each small allocation after them would ask the kernel for a page.
+/// The variables of an environment, as `NAME=value` each, in one allocation.
 #[derive(Default)]
 pub struct Variables(CStrings);
 
