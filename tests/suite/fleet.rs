@@ -50,10 +50,14 @@ fn of_the_table(mut records: Vec<Record>) -> Vec<Record> {
     records
 }
 
+/// A key that is the scene's alone, of 32 bytes.
+fn key(scene: &Scene<'_>) -> String {
+    format!("{:x>32}", scene.name().trim_start_matches("cronlock."))
+}
+
 /// The scene's golock with a name as long as a default one, and the default grace.
 fn fleet(scene: &Scene<'_>) -> Golock {
-    let filler = "cronlock.".len() + 32 - scene.name().len();
-    scene.golock().set("PREFIX", format!("{}cronlock.", "x".repeat(filler))).set("GRACE", "40")
+    scene.golock().set("KEY", key(scene)).set("GRACE", "40")
 }
 
 /// What was recorded once all connections have ended.
@@ -65,8 +69,8 @@ fn ended(scene: &Scene<'_>) -> Vec<Record> {
 #[test]
 fn a_run_and_a_skipped_run_say_what_is_written() {
     let server = Server::start(&[]);
-    let scene = Scene::new(&server, Job::exits(7));
-    fleet(&scene).run().assert_silent(7);
+    let scene = Scene::new(&server, Job::exits(0));
+    fleet(&scene).run().assert_silent(0);
     let run = ended(&scene);
     // Behind the token of the EVAL that releases.
     let rest = run[1].commands()[0][6].len();
@@ -123,7 +127,7 @@ fn a_waiter_keeps_its_connection() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::exits(7));
     let golock = fleet(&scene).set("WAIT", "600");
-    let name = format!("{}{}", "x".repeat(41 - scene.name().len()), scene.name());
+    let name = format!("cronlock.{}", key(&scene));
     server.set(&name, "2000000000000000000");
     let running = golock.spawn();
     until("it has asked again and again", || server.command_count("set") > 4);
