@@ -24,7 +24,8 @@ const PLAIN: &str = "return c";
 /// milliseconds. If no command ran, `ARGV[4]` is what the run says of itself instead, because its fence may not have been
 /// heard of, and `start` becomes 0: it has not served for another host.
 ///
-/// Result: the same, a space, and the record as it stands then, or why nothing was recorded.
+/// Result: the same, a space, and the record as it stands then, or why nothing was recorded; cut, where it is too long to be
+/// one.
 ///
 /// Repeated, it finds the end. Whatever fails in it leaves the lock as it is.
 const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
@@ -35,7 +36,7 @@ const RECORD: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if w==ARGV[4] then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
-    return c..' '..(e or r or '')";
+    return c..' '..string.sub(e or r or '',1,999)";
 
 /// How often the release without EVAL starts again when its last, not repeatable step was not answered.
 const ROUNDS: u32 = 3;
