@@ -176,7 +176,9 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         lockfile::sweep(&self.folder, usize::MAX);
         let files = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.failed("list what is beside")(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(folder::failed("list", &self.folder, &error).into());
+            }
             found => found.into_iter().flatten().flatten().take(LIST_LIMIT),
         };
         let entry = |file: fs::DirEntry| {

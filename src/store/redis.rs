@@ -161,7 +161,10 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         let budget = self.client.patience();
         let found = lock::list(&mut self.client.with(budget), &self.config.prefix);
-        let mut found = found.map_err(|error| self.error("list what is beside", &error, false))?;
+        let mut found = found.map_err(|error| match self.error("list", &error, false) {
+            Error::Failed(_) => words!("cannot list {}*: {}", Escaped(&self.config.prefix), error.words()).into(),
+            interrupted => interrupted,
+        })?;
         for entry in &mut found.entries {
             entry.status.redact(&|text| self.client.redacted(text));
             // Our prefix is not from the server.
