@@ -163,7 +163,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         let found = lock::list(&mut self.client.with(budget), &self.config.prefix);
         let mut found = found.map_err(|error| match self.error("list", &error, false) {
             Error::Failed(_) => words!("cannot list {}*: {}", Escaped(&self.config.prefix), error.words()).into(),
-            interrupted => interrupted,
+            interrupted @ Error::Interrupted(..) => interrupted,
         })?;
         for entry in &mut found.entries {
             entry.status.redact(&|text| self.client.redacted(text));
