@@ -87,7 +87,9 @@ impl Variables {
     pub fn new(given: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let given: Vec<_> = given.collect();
         let mut list = CStrings::with_room(given.iter().map(|(name, value)| name.len() + value.len() + 2).sum());
-        given.into_iter().for_each(|(name, value)| list.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        for (name, value) in given {
+            list.push(&[name.as_bytes(), b"=", value.as_bytes()]);
+        }
         Self(list)
     }
 
@@ -116,7 +118,9 @@ impl Variables {
         let kept = self.iter().filter(|(name, _)| changed.iter().all(|(other, _)| *name != other.as_bytes()));
         let added =
             changed.iter().map(|(name, value)| (name.as_bytes(), *value)).filter(|(_, value)| !value.is_empty());
-        kept.chain(added).for_each(|(name, value)| list.push(&[name, b"=", value]));
+        for (name, value) in kept.chain(added) {
+            list.push(&[name, b"=", value]);
+        }
         list
     }
 }

@@ -130,3 +130,64 @@ fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>,
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{refusal, script, silence, timed};
+    use super::*;
+
+    const LINE: &str = "fence=1 host=a pid=1 program=b start=1 end=2 result=0 ok=2 failed=0 first=1";
+
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.into())
+    }
+
+    fn page(head: &str, keys: &[&str]) -> Reply {
+        bulk(&keys.iter().fold(format!("{head} "), |text, key| format!("{text}{} {key}", key.len())))
+    }
+
+    #[test]
+    fn all_pages_are_asked_for_and_their_records_read_in_one_write() {
+        let mut redis = timed([
+            (0, Some(vec![page("0 5 7", &["p*run.{p*b}", "p*run.p*{t}a"])])),
+            (0, Some(vec![bulk(LINE), Reply::Nil, bulk("no record"), bulk(&"x".repeat(200))])),
+            (0, Some(vec![page("1 0 8", &["p*run.x", "another"])])),
+            (0, Some(vec![page("0 6 0", &["p*run.{p*b}", "p*run.{p*gone}"])])),
+            (0, Some(vec![bulk("later"), Reply::Nil, Reply::Nil, bulk("1")])),
+        ]);
+        let found = list(&mut redis, b"p*").unwrap();
+        let status = |value: Option<&str>, record: Option<&str>| {
+            let (value, record) = (value.map(Into::into), record.and_then(|line| Record::parse(line.as_bytes())));
+            Status { value, now: Some(5), record, ..Status::default() }
+        };
+        let a = Entry { name: b"p*{t}a".to_vec(), status: status(Some(&"x".repeat(99)), None) };
+        let b = Entry { name: b"p*b".to_vec(), status: status(None, Some(LINE)) };
+        assert_eq!(found, (vec![b, a], true));
+        let records = [
+            "GET p*run.{p*b} GET p*b GET p*run.p*{t}a GET p*{t}a",
+            "GET p*run.{p*b} GET p*b GET p*run.{p*gone} GET p*gone",
+        ];
+        let scan = |cursor: &str| format!("EVAL 0 {cursor} p\\*run.* 250");
+        assert_eq!(redis.asked, [&scan("0"), records[0], &scan("7"), &scan("8"), records[1]]);
+    }
+
+    #[test]
+    fn a_page_that_is_too_large_for_a_reply_is_asked_for_in_parts() {
+        let mut redis = script([Some(bulk("")), Some(bulk("")), Some(page("0 1 0", &[]))]);
+        assert!(list(&mut redis, b"p.").unwrap().0.is_empty());
+        assert_eq!(redis.asked, ["250", "125", "62"].map(|size| format!("EVAL 0 0 p.run.* {size}")));
+        let mut redis = script((0..8).map(|_| Some(bulk(""))));
+        assert_eq!(list(&mut redis, b"p.").unwrap_err(), Error::Failed(UNEXPECTED), "not even one key has room");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_page_is_a_failure() {
+        for text in ["x", "0 1 ", "0 1 x ", "0 1 0 3 ab", "0 1 0 x ab", "0 1 0 3"] {
+            assert_eq!(list(&mut script([Some(bulk(text))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED), "{text}");
+        }
+        assert_eq!(list(&mut script([Some(Reply::Integer(1))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED));
+        let refused = Error::Refused("EVAL with SCAN", b"NOPERM".to_vec());
+        assert_eq!(list(&mut script([Some(refusal())]), b"p.").unwrap_err(), refused);
+        assert_eq!(list(&mut script([None]), b"p.").unwrap_err(), Error::Exchange(silence()));
+    }
+}

@@ -25,7 +25,8 @@ const UNRECORDED: &str = "return c";
 /// `ARGV[7]` milliseconds. `ARGV[4]` is 0 if no command ran: then `start` becomes 0, because it has not served for another
 /// host.
 ///
-/// Result: the same, a space, and the record as it stands then, or why nothing was recorded.
+/// Result: the same, a space, and the record as it stands then, or why nothing was recorded; cut, where it is too long to be
+/// one.
 ///
 /// Repeated, it finds the end. Whatever fails in it leaves the lock as it is.
 const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
@@ -37,7 +38,7 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if ARGV[4]=='0' then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
-    return c..' '..(e or r or '')";
+    return c..' '..string.sub(e or r or '',1,999)";
 
 /// How often the release without EVAL starts again when its last, not repeatable step was not answered.
 const ROUNDS: u32 = 3;

@@ -164,7 +164,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let mut entries = Vec::new();
         let files = match lockfile::files(&self.folder, LIST_LIMIT) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((entries, None)),
-            found => found.map_err(self.failed("list what is beside"))?,
+            found => found.map_err(|error| folder::failed("list", &self.folder, &error))?,
         };
         for path in files {
             // What is not a lock's file is not a job either.

@@ -137,7 +137,10 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         let budget = self.client.patience;
         let found = lock::list(self.client.with(budget), &self.config.prefix);
-        let (mut entries, is_of_one_node) = found.map_err(|error| self.error("list what is beside", &error, false))?;
+        let (mut entries, is_of_one_node) = found.map_err(|error| match self.error("list", &error, false) {
+            Error::Failed(_) => words!("cannot list {}*: {}", Escaped(&self.config.prefix), error.words()).into(),
+            interrupted @ Error::Interrupted(..) => interrupted,
+        })?;
         for entry in &mut entries {
             entry.status.redact(&|text| self.client.redacted(text));
             // Our prefix is not from the server.

@@ -33,7 +33,7 @@ const NAMELESS: &[&str] = &[
     "golock: it needs a command or --key",
     "golock: these are the jobs of one node",
     "golock: cannot print",
-    "golock: cannot list what is beside",
+    "golock: cannot list ",
     // Of an option that is not understood: what follows it may be anything.
     "golock: --",
     "golock: -x",
