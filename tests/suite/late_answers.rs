@@ -156,7 +156,7 @@ fn where_eval_is_refused_nothing_starts_on_a_lock_that_may_be_over() {
         until("the lock expires", || server.get(NAME).is_none());
         meanwhile();
         line.release();
-        running.wait().assert_one_line(201, &[NAME, "cannot keep", "longer to answer than the lock lasts"]);
+        running.wait().assert_one_line(201, &[NAME, "cannot keep", "too long to answer for the lock to be sure"]);
         assert_eq!(job.runs(), 0);
         assert_eq!(server.get(NAME).as_deref(), is_taken.then_some(SUCCESSOR));
     });

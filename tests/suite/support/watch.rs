@@ -26,10 +26,11 @@ pub(crate) fn wake_ups(pid: Pid) -> [String; 2] {
     ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|name| field(&status, name).to_owned())
 }
 
-/// What the descriptors of a process stand for.
+/// What the descriptors of a process stand for; one may be closed meanwhile.
 pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    entries.map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string()).collect()
+    let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.map(|target| target.display().to_string()).collect()
 }
 
 /// The children of a process, zombies included.
