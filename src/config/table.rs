@@ -77,7 +77,7 @@ settings! {
     Url "URL" Secret, "", Common, "redis[s]://[user[:password]@]host[:port][/db]";
     RedisTimeout "REDIS_TIMEOUT" Time(1), "30", Rare, "time that one exchange with Redis may take";
     Attempts "RECONNECT_ATTEMPTS" Number(0, 1_000_000), "5", Rare, "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Time(0), "5", Rare, "time added to the wait before each one";
+    Backoff "RECONNECT_BACKOFF" Time(0), "5", Rare, "wait added before each further reconnect";
     Grace "GRACE" Time(0), "40", Common, "minimum time that a lock persists";
     Release "RELEASE" Time(1), "86400", Common, "maximum time that a lock persists";
     Timeout "TIMEOUT" Time(0), "0", Common, "time that the command may run; 0: no limit";

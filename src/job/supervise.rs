@@ -256,7 +256,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Whoever told us
-    /// to stop has told the others of our group, or not; that a job was stopped they do not know.
+    /// to stop chose whom else to tell; but our group does not know yet that the job was stopped.
     fn stop_ourselves(&mut self) -> Option<Event> {
         self.terminal.take();
         let whom = if self.suspended { Whom::Ourselves } else { Whom::Group };

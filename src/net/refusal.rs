@@ -14,7 +14,8 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// The first of them, so many, mean that the server does this not at all, or not for us: insisting does not help.
+/// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
+/// help.
 const EVEN_IF_INSISTING: usize = 4;
 
 /// How many of its first bytes give a password away.
