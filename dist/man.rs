@@ -32,8 +32,8 @@ const MORE: &[(Id, &str)] = &[
     (Id::Backoff, "0, 5, 10, 15, 20 seconds, up to a fifth less at random."),
     (
         Id::Grace,
-        "At most RELEASE. Make it longer than the clocks of the hosts differ, and shorter than the interval \
-         between runs.",
+        "At most RELEASE. Make it longer than the difference between the hosts' clocks, and shorter than the \
+         interval between runs.",
     ),
     (Id::Release, "At least 1 second. Make it longer than the command ever takes."),
     (Id::Timeout, "At its end the command's process group gets SIGKILL, and golock exits 202."),

@@ -1,4 +1,4 @@
-//! The port between the lock and the network: somebody who asks Redis, and the clocks beside him.
+//! The port between the lock and the network: something that asks Redis, and the clocks that go with it.
 
 use crate::clock::{Instant, unix_milliseconds};
 use crate::resp::{Reply, Request};
@@ -9,7 +9,7 @@ use crate::text::Line;
 pub enum Repeat {
     /// Until it is answered: doing it twice has the outcome of doing it once.
     Always,
-    /// Never: between two times somebody else may have come to hold the lock.
+    /// Never: in between, another may have taken the lock.
     Never,
 }
 
@@ -27,7 +27,7 @@ pub struct Answer {
 /// An exchange that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Why; `None` if a signal arrived that had to be seen to first.
+    /// Why; `None` if a signal arrived that had to be handled first.
     pub why: Option<Line>,
     /// Whether one of its attempts may have been carried out all the same.
     pub may_be_done: bool,

@@ -87,7 +87,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Starts to collect the signals that would end golock, and SIGCHLD.
+    /// Starts collecting the signals that would end golock, and SIGCHLD.
     pub fn catch() -> io::Result<Self> {
         // Where SIGCHLD was inherited as ignored, the kernel would reap the job itself, and nobody would know its exit code.
         signal_hook::flag::register(Signal::CHILD.as_raw(), Arc::default())?;
@@ -98,7 +98,7 @@ impl Interrupts {
         Ok(Self { fd, pending, ignored, job })
     }
 
-    /// Collects the signals of job control as well. Until then, Ctrl-Z stops golock as any program.
+    /// Collects the signals of job control as well. Until then, Ctrl-Z stops golock like any program.
     pub fn control_job(&self) -> io::Result<()> {
         let signals = mask(&TERMINATION) | mask(&JOB_CONTROL) | Named::SIGCHLD;
         signals.thread_block()?;
@@ -110,11 +110,12 @@ impl Interrupts {
         self.job.set(Some(job));
     }
 
-    /// Stops `whom` by `signal`, as its default effect is, and returns when we were continued. False if nothing has stopped
-    /// us: the group is orphaned (setpgid(2)), so that nobody would continue it, or ignores the signal.
+    /// Stops `whom` by `signal`, as its default effect is, and returns when we have been continued. False if nothing
+    /// has stopped us: the group is orphaned (setpgid(2)), so that nobody would continue it, or ignores the signal.
     ///
-    /// Whoever continues us before we are stopped means this stop. A shell does it after it has put us into the foreground;
-    /// so what makes the stop needless is looked for when the signal is on its way, and from then on SIGCONT takes it back.
+    /// A SIGCONT that comes before we are stopped is meant for this stop. A shell sends it after it has put us into the
+    /// foreground; so whether the stop is needless is checked when the signal is pending, and from then on SIGCONT
+    /// takes it back.
     pub fn stop(&self, signal: Signal, whom: Whom, is_needless: impl Fn() -> bool) -> bool {
         self.collect();
         if self.take(Signal::CONT) {
@@ -139,7 +140,7 @@ impl Interrupts {
         let _ = mask(&[signal]).thread_unblock();
     }
 
-    /// Continues what is stopped of our process group. That we were continued is not to be learnt from it.
+    /// Continues our process group. The SIGCONT that reaches us by this does not count.
     pub fn continue_group(&self) {
         Whom::Group.send(Signal::CONT);
         self.forget(Signal::CONT);

@@ -3,12 +3,12 @@
 use crate::job::{ExecError, ExitReason, StopReason};
 use rustix::process::Signal;
 
-/// What has come of it.
+/// How golock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Outcome {
     Printed,
-    /// It looked at the lock, and whether that is held.
+    /// It looked at the lock; whether that is held.
     Looked(bool),
     /// It deleted the lock.
     Reset,

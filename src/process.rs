@@ -1,5 +1,5 @@
-//! Starting other programs, by `posix_spawn(3)`, which needs no unsafe code. `std::process::Command` does the same, but a
-//! tenth of golock would be what golock has no use for.
+//! Starting other programs, by `posix_spawn(3)`, which needs no unsafe code. `std::process::Command` does the same, but
+//! would add a tenth to golock for what golock does not use.
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal};
@@ -29,7 +29,7 @@ pub fn is_no_self(error: &io::Error) -> bool {
 /// The signals of job control that a program can block.
 const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// In a golock that was started by golock: lets those through which were blocked for its birth.
+/// In a golock that golock has started: lets through the signals that were blocked for its birth.
 pub fn unblock_stops() {
     let _ = SigSet::from_iter(STOPS).thread_unblock();
 }
@@ -111,7 +111,7 @@ impl Variables {
         &self.0
     }
 
-    /// The same with those of `changed` in the place of what has the same name; one whose value is empty is left out.
+    /// The same, with those of `changed` in place of others of the same name; one whose value is empty is left out.
     pub fn with(&self, changed: &[(&str, &[u8])]) -> CStrings {
         let room = changed.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         let mut list = CStrings::with_room(self.0.bytes.len() + room);
@@ -149,7 +149,7 @@ impl Spawn<'_> {
     /// with it golock, which could not even be continued: a golock starts with these signals blocked.
     pub fn start(&self) -> io::Result<Pid> {
         let mut files = PosixSpawnFileActions::init()?;
-        // Onto itself it clears close-on-exec, in the child alone.
+        // Duplicated onto itself, a descriptor loses close-on-exec, in the child alone.
         let same = self.inherited.map(|fd| (fd, fd.as_raw_fd()));
         for (fd, number) in self.stdout.map(|fd| (fd, 1)).into_iter().chain(same) {
             files.add_dup2(fd.as_raw_fd(), number)?;

@@ -98,7 +98,7 @@ impl Call<'_> {
         self.command.first().map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    /// Everything that is done with locks where no command is run.
+    /// All that golock does with locks without running a command.
     fn look(&self, action: LockAction) -> Result<Outcome, Refusal> {
         let (credentials, interrupts) = self.prepare()?;
         let mut store = self.open(credentials, &interrupts)?;
@@ -223,7 +223,7 @@ impl Call<'_> {
         }
     }
 
-    /// Refuses to wait for, or to be skipped for, the very golock that runs this one.
+    /// Refuses to wait for, or to skip because of, the very golock that runs this one.
     fn refuse_own(&self, status: &Status) -> Result<(), Refusal> {
         let is = |name: &str, value: &[u8]| self.env.get(name).is_some_and(|known| known.as_bytes() == value);
         let name = &self.config.name;

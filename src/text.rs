@@ -20,7 +20,7 @@ pub trait Log {
 /// What may stand in a text as it is: it holds no control character and no secret.
 pub trait Shown: Display {}
 
-/// A text that only [`words!`] makes, or that stands in the program as it is.
+/// A text that only [`words!`] makes, or that is a literal in the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
 

@@ -4,7 +4,7 @@
 /// An assignment of the file: line number, name, value.
 pub(super) type Assignment<'a> = (usize, &'a [u8], &'a [u8]);
 
-/// The assignments of `text`; or the number of a line that is none.
+/// The assignments of `text`; or the number of a line that is not one.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Assignment<'_>>, usize> {
     let lines = (1..).zip(text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"));

@@ -73,7 +73,7 @@ pub enum Backend {
     Local(PathBuf),
 }
 
-/// Why the settings make no sense, and the command that does not run, as far as it was found.
+/// Why the settings make no sense, and the command that does not run, if it was found.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct Error {
@@ -153,14 +153,14 @@ impl Config {
     }
 }
 
-/// Settles what excludes each other, and refuses what makes no sense together.
+/// Settles settings that exclude each other, and refuses those that make no sense together.
 fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
     use Id::{Auth, AuthFile, Grace, Host, KillAfter, Lease, Local, Release, Timeout, TlsCert, TlsKey, Url, User};
     if settings.switch(Local) {
         if settings.switch(Lease) {
             settings.exclude(Local, Lease)?;
         }
-        // In one environment, or one file, the place of Redis stands for the other jobs.
+        // In the same source, which jobs may share, HOST and URL are for the other jobs.
         for id in [Host, Url] {
             if settings.source(id) > settings.source(Local) {
                 settings.exclude(Local, id)?;
@@ -203,7 +203,7 @@ fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<PathBuf, Lin
     settings.path(Id::LocalDir).or_else(default).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
 }
 
-/// The value of a variable of others, unless it is empty.
+/// The value of a variable that is not golock's, unless it is empty.
 fn variable<'e>(env: &'e Variables, name: &str) -> Option<&'e OsStr> {
     env.get(name).filter(|value| !value.is_empty())
 }
@@ -273,8 +273,8 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, L
     Ok(Some(TlsOptions { trust, identity, name }))
 }
 
-/// Whoever names a certificate thinks that TLS is on, unless somebody has said that it is off. A URL without TLS says so for
-/// what is given at a weaker place.
+/// Whoever names a certificate thinks that TLS is on, unless somebody has said that it is off. A URL without TLS says
+/// so to weaker sources.
 fn expects_tls(settings: &Settings<'_>) -> Option<Line> {
     let about = [Id::TlsCa, Id::TlsCert, Id::TlsName, Id::TlsSkipVerify].into_iter();
     let mut given = about.filter(|&id| settings.has(id) && (id != Id::TlsSkipVerify || settings.switch(id)));

@@ -30,7 +30,7 @@ pub enum LockAction {
     Metrics,
 }
 
-/// What is to be done, as far as the options tell.
+/// What is to be done, according to the options.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Action {
     #[default]
@@ -83,8 +83,8 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Options up to the command; nothing counts behind a call for help. Behind an unknown option that is like a known one,
-    /// the command is looked for all the same, to be named.
+    /// Options up to the command; nothing counts after a call for help. After an unknown option that resembles a known
+    /// one, the command is still looked for, so that the error can name it.
     pub(super) fn read_options(&mut self, args: &'a [OsString]) -> Result<(), Line> {
         let (mut parser, mut outcome) = (Parser::from_args(args), Ok(()));
         while let Some(arg) = parser.next().map_err(|error| usage(&error))? {
@@ -161,7 +161,7 @@ impl<'a> Settings<'a> {
             read => read.map_err(|error| words!("{}: {}", shown, Cause(&error)))?,
         };
         let bad = |line| words!("{}:{}: not a plain NAME=value (single quotes keep any value plain)", shown, line);
-        // Of two assignments the later counts, and the first that is offered.
+        // Of two assignments the later counts; backwards, it is offered first, and the first one offered is taken.
         for (line, name, value) in file::parse(&text).map_err(bad)?.into_iter().rev() {
             let place = words!("{}:{}: {}", shown, line, Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
@@ -320,7 +320,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// The setting that the unknown option `name` is like, so that its value can be passed over, and what is wrong.
+/// The setting that the unknown option `name` resembles, so that its value can be skipped, and what is wrong.
 fn unknown_option(name: &str) -> (Option<Id>, Line) {
     let options: Vec<_> = TABLE.iter().map(Setting::option).collect();
     let known = options.iter().map(String::as_str).chain(ACTIONS.iter().map(|(name, _)| *name));

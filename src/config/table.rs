@@ -15,7 +15,7 @@ pub enum Kind {
     Switch,
 }
 
-/// Whether many have use for a setting, so that `--help` shows it, or few, so that `--help all` does.
+/// Whether many need a setting, so that `--help` shows it, or few, so that only `--help all` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Rank {
@@ -43,8 +43,9 @@ pub const PREFIX: &str = "CRONLOCK_";
 /// The longest span in seconds, some 31 years: TTLs of it are valid in Redis, and no sum of spans overflows.
 pub(super) const LONGEST: u64 = 1_000_000_000;
 
-/// Settings of cronlock and its forks that golock does not have: the name, of which `_` at the end stands for any end; and why
-/// the value in the middle (empty: any) is refused: the job would run elsewhere, and so twice. Any other value is ignored.
+/// Settings of cronlock and its forks that golock does not have: the name (`_` at its end stands for any ending), the
+/// value that is refused (empty: any) because the job would run elsewhere, and so twice, and the words that say so.
+/// Without words, or with another value, it is ignored.
 pub(super) const FOREIGN: [(&str, &str, &str); 4] = [
     ("NTPDATE", "", ""),
     ("SENTINEL_", "", ""),
@@ -76,16 +77,16 @@ settings! {
     Url "URL" Secret, "", Common, "redis[s]://[user[:password]@]host[:port][/db]";
     RedisTimeout "REDIS_TIMEOUT" Time(1), "30", Rare, "time that one exchange with Redis may take";
     Attempts "RECONNECT_ATTEMPTS" Number(0, 1_000_000), "5", Rare, "reconnects after the first try";
-    Backoff "RECONNECT_BACKOFF" Time(0), "5", Rare, "what the wait before each grows by";
-    Grace "GRACE" Time(0), "40", Common, "time that a lock persists at least";
-    Release "RELEASE" Time(1), "86400", Common, "time that a lock persists at most";
+    Backoff "RECONNECT_BACKOFF" Time(0), "5", Rare, "wait added before each further reconnect";
+    Grace "GRACE" Time(0), "40", Common, "minimum time that a lock persists";
+    Release "RELEASE" Time(1), "86400", Common, "maximum time that a lock persists";
     Timeout "TIMEOUT" Time(0), "0", Common, "time that the command may run; 0: no limit";
-    KillAfter "KILL_AFTER" Time(0), "0", Rare, "SIGTERM at TIMEOUT, SIGKILL so much later";
+    KillAfter "KILL_AFTER" Time(0), "0", Rare, "SIGTERM at TIMEOUT, SIGKILL this much later";
     Key "KEY" Bytes, "", Common, "name of the lock; default: hash of the command";
     KeyFormat "KEY_FORMAT" Bytes, "cronlock", Rare, "whose hash: cronlock or golock (Go)";
     Prefix "PREFIX" Bytes, "cronlock.", Rare, "put before KEY";
     Reset "RESET" Switch, "no", Common, "delete the lock and exit 200";
-    Verbose "VERBOSE" Switch, "no", Common, "tell on stderr what happens";
+    Verbose "VERBOSE" Switch, "no", Common, "say on stderr what happens";
     ShowKey "SHOW_KEY" Switch, "no", Rare, "print the lock's full name on stderr";
     Tls "TLS" Switch, "no", Common, "TLS 1.2 or 1.3";
     TlsSkipVerify "TLS_SKIP_VERIFY" Switch, "no", Rare, "accept any certificate";
@@ -97,7 +98,7 @@ settings! {
     Wait "WAIT" Time(0), "0", Common, "time to wait for a held lock";
     SkipExit "SKIP_EXIT" Number(0, 255), "200", Rare, "exit code if the lock is held by another";
     Record "RECORD" Time(0), "35d", Rare, "time to keep the record of a run; 0: none";
-    MaxAge "MAX_AGE" Time(0), "0", Common, "tell if nothing has succeeded for so long";
+    MaxAge "MAX_AGE" Time(0), "0", Common, "warn if nothing has succeeded for so long";
     Local "LOCAL" Switch, "no", Common, "lock on this host alone, without Redis";
     LocalDir "LOCAL_DIR" Path, "", Rare, "folder of the local locks";
     Config "CONFIG" Path, "", Common, "config file; default: /etc/cronlock.conf";
@@ -126,7 +127,7 @@ impl Id {
 }
 
 impl Kind {
-    /// What people are shown for a value; a switch needs none.
+    /// The placeholder that stands for its value; a switch has none.
     pub fn operand(self) -> Option<&'static str> {
         match self {
             Self::Bytes | Self::Secret => Some("TEXT"),
@@ -180,7 +181,7 @@ fn digits(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
-/// The one of `names` that `word` is most likely to mean: it is at most two slips away, or begins with it.
+/// The one of `names` that `word` most likely means: at most two slips away, or with `word` as its beginning.
 pub(super) fn likely<'n>(word: &[u8], names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let most = if word.len() < 4 { 1 } else { 2 };
     let is_start_of = |name: &str| word.len() > 2 && name.as_bytes().starts_with(word);

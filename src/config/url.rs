@@ -4,7 +4,7 @@
 use super::table::Id;
 use crate::text::percent_decoded;
 
-/// The settings that a URL says, and their values. One that it does not mention is empty.
+/// The settings that a URL stands for, and their values; empty where it does not mention one.
 pub(super) type Parts = [(Id, Vec<u8>); 6];
 
 /// The schemes, and whether they are with TLS.
@@ -68,7 +68,7 @@ fn without_scheme(text: &str) -> Result<(&str, &'static str), &'static str> {
     rest.ok_or(if is_socket { socket } else { "neither redis:// nor rediss://" })
 }
 
-/// Undoes percent-encoding. NUL is refused: it ends a name early where C is asked.
+/// Undoes percent-encoding. NUL is refused: for C, it would end a name early.
 fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
     let bytes = percent_decoded(text.as_bytes()).ok_or("a % without two hex digits behind it; itself it is %25")?;
     if bytes.contains(&0) { Err("%00, a NUL, which nothing here can hold") } else { Ok(bytes) }

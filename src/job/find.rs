@@ -15,13 +15,13 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 pub enum ExecError {
     /// There is no such file.
     NotFound,
-    /// There is a file that we may not execute, or that is none.
+    /// There is something, but not a file that we may execute.
     NotExecutable,
 }
 
 impl ExecError {
-    /// What the system's refusal to run a command says of it, as env(1) and timeout(1) judge; nothing, if it is only that
-    /// the system has no room for another process, or not the system's.
+    /// What the system's refusal to run a command says of it, as env(1) and timeout(1) judge; `None` if the system only
+    /// lacks room for another process, or if the error is not the system's.
     pub fn of(error: &io::Error) -> Option<Self> {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             None | Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => None,
@@ -30,7 +30,7 @@ impl ExecError {
         }
     }
 
-    /// Why `command` cannot be run, with what it may have been meant to be.
+    /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
         let bytes = command.as_bytes();
         let name = bytes.split(|&byte| byte == b'=').next().unwrap_or_default();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The first argument of a golock that is about to become a job. No option may look like this.
 const MARK: &str = "--stage-of";
 
-/// Its second one, in the place of the golock that it is bound to, if there is no binding.
+/// Its second one, in place of the process id of the golock that it is bound to, if it is not bound.
 const FREE: &str = "nobody";
 
 /// What execvp(3) runs a script with that has no `#!` line, and so what shells, timeout(1) and flock(1) do.
@@ -31,7 +31,7 @@ pub enum Binding<'a> {
 /// Starts `program` as `command` says, in a process group of its own, so that all of it can be signalled.
 ///
 /// Until it has that group it is in ours, and gets what the keyboard sends: where there is one, as with a binding, it is
-/// golock at first, which nothing stops before it is on its own.
+/// golock at first, which nothing stops before it has its own group.
 pub fn launch(
     program: &Path,
     command: &[OsString],
@@ -78,7 +78,8 @@ pub fn become_job(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
     if mark != MARK {
         return None;
     }
-    // std ignores SIGPIPE. What is caught instead has its default effect after execve(2); this never fails for it.
+    // std ignores SIGPIPE. A signal that is caught instead has its default effect after execve(2); for this one it
+    // never fails.
     let _ = signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::default());
     if let Some(error) = if parent == FREE { None } else { bind(parent).err() } {
         return Some((program, error));

@@ -44,20 +44,20 @@ pub enum StopReason {
     LockLost,
 }
 
-/// When a lock has to be seen to while its job runs.
+/// When a lock needs attention while its job runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// When it is to be renewed.
     pub renew_at: Instant,
     /// When the job is to be stopped, if no renewal has helped.
     pub stop_at: Instant,
-    /// When the job must be gone then.
+    /// When it is killed then, at the latest.
     pub kill_at: Instant,
     /// When the lock is over.
     pub hold_end: Instant,
 }
 
-/// Whether a lock is still ours after it was seen to.
+/// Whether a lock is still ours after a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewed {
     /// As far as we know. What failed is tried again.
@@ -66,11 +66,11 @@ pub enum Renewed {
     Lost,
 }
 
-/// A lock that has to be seen to while its job runs.
+/// A lock that needs attention while its job runs.
 pub trait Renewal {
     /// When.
     fn schedule(&self) -> Schedule;
 
-    /// Sees to it, until `until` or until a signal concerns the job.
+    /// Renews it, or lets it go, until `until` or until a signal concerns the job.
     fn renew(&mut self, until: Instant) -> Renewed;
 }

@@ -1,17 +1,17 @@
 //! Supervision as a table: what happens to a job, and what follows. DESIGN.md shows the same table.
 
-/// How it stands with a job.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// It runs.
     Running,
     /// It was stopped, by Ctrl-Z or any other signal that stops, and we have not continued it.
     Stopped,
-    /// It was told to end, because its time is up.
+    /// It has to end, because its time is up.
     Stopping,
-    /// It was told to end, or killed, because its lock is lost.
+    /// It has to end, because its lock is lost.
     Lost,
-    /// It has ended after it was told to, but processes of its group have not.
+    /// It has ended, as it had to, but other processes of its group have not.
     Leaderless,
 }
 
@@ -22,7 +22,7 @@ pub enum Event {
     Signal,
     /// SIGUSR1 or SIGUSR2 has come.
     UserSignal,
-    /// golock is to stop (SIGTSTP; SIGTTIN and SIGTTOU in the background).
+    /// golock has to stop (SIGTSTP; SIGTTIN and SIGTTOU in the background).
     Suspend,
     /// Another process of golock's group wants the terminal, which is in the foreground.
     Share,
@@ -40,7 +40,7 @@ pub enum Event {
     LeaderEnded,
     /// TIMEOUT is reached.
     Timeout,
-    /// The time to end is over.
+    /// The time that it had to end is over.
     KillDue,
     /// The lock is to be renewed.
     RenewalDue,
@@ -85,7 +85,7 @@ pub enum Action {
     Wake,
     /// SIGTERM, and SIGKILL after `KILL_AFTER`.
     Terminate,
-    /// The same, as soon as the lock wants it.
+    /// The same, or SIGKILL at once, as the lost lock requires.
     Lose,
     /// SIGKILL.
     Kill,
@@ -123,7 +123,7 @@ pub const EVENTS: [Event; 18] = [
 ];
 
 impl State {
-    /// What follows from `event`, and how it stands then.
+    /// The next state, and the action that follows from `event`.
     #[expect(clippy::match_same_arms, reason = "each line is a row of the table, or a part of one")]
     pub fn on(self, event: Event) -> (Self, Action) {
         use Action::{

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long a job has to end after a lost lock, where `KILL_AFTER` does not say, and at most if the lock is another's.
+/// How long a job has to end after a lost lock if `KILL_AFTER` is not set, and at most if the lock is another's.
 const LOST_KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// How long we wait for a group that was killed: a process of another user's may be beyond our reach.
@@ -75,8 +75,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job is told
-    /// to end, what it has started and left behind in its group counts as the job.
+    /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job
+    /// has to end, what it has started and left behind in its group counts as the job.
     pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(ExitReason, Terminal)> {
         let schedule = lock.schedule();
         let timer = if schedule.renew_at.min(schedule.stop_at) < Instant::NEVER { Timer::new() } else { None };
@@ -174,7 +174,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Whether the last signal is of those that stop who wants the terminal in its background.
+    /// Whether the last signal is one that stops a process which wants the terminal in its background.
     fn wants_terminal(&self) -> bool {
         matches!(self.signal, Signal::TTIN | Signal::TTOU)
     }
@@ -205,7 +205,7 @@ impl<'a> Supervisor<'a> {
         false
     }
 
-    /// Does it, and says what has happened by that, if anything has.
+    /// Does it, and returns the event that this brings about, if any.
     fn act(&mut self, action: Action, event: Event, lock: &mut dyn Renewal) -> Option<Event> {
         match action {
             Action::Nothing | Action::Gather | Action::Finish => {}
@@ -255,8 +255,8 @@ impl<'a> Supervisor<'a> {
         self.send(Signal::CONT);
     }
 
-    /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Who has told us to stop
-    /// has told the others of our group as he liked; of a job that was stopped they do not know.
+    /// Takes the terminal back and stops ourselves as the job was stopped, so that the shell sees it. Whoever told us
+    /// to stop chose whom else to tell; but our group does not know yet that the job was stopped.
     fn stop_ourselves(&mut self) -> Option<Event> {
         self.terminal.take();
         let whom = if self.suspended { Whom::Ourselves } else { Whom::Group };
@@ -266,8 +266,8 @@ impl<'a> Supervisor<'a> {
         if self.interrupts.stop(signal, whom, is_needless) {
             return Some(Event::Continued);
         }
-        // What the kernel does not stop, because nobody could continue it, is not to be stopped by us either, and waits for a
-        // terminal that nobody will give it.
+        // What the kernel does not stop, because nobody could continue it, must not be stopped by us either, and waits
+        // for a terminal that nobody will give it.
         match self.signal {
             Signal::TSTP => Some(Event::Continued),
             Signal::TTIN | Signal::TTOU => Some(Event::TerminalDenied),
@@ -309,7 +309,7 @@ impl<'a> Supervisor<'a> {
 
     /// Ends the job: SIGTERM now and SIGKILL after `kill_after`, but not after `latest`; or SIGKILL at once.
     fn terminate(&mut self, why: StopReason, kill_after: Duration, latest: Instant) {
-        // That the lock was lost is not over when the job's time is up as well.
+        // A lost lock stays the reason even when the job's time is up as well.
         if self.why != Some(StopReason::LockLost) {
             self.why = Some(why);
         }

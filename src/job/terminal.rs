@@ -1,5 +1,5 @@
 //! The controlling terminal, as a shell with job control hands it around: whichever process group is in its foreground
-//! may read it, and is who Ctrl-C and Ctrl-Z are for.
+//! may read it, and gets Ctrl-C and Ctrl-Z.
 
 use crate::interrupt::{Interrupts, Whom};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Terminal {
     tty: Option<OwnedFd>,
     ours: Pid,
-    /// The group that had it last of us.
+    /// The job's group, if we have given it the terminal.
     job: Option<Pid>,
     /// Whether the job gets it without asking for it.
     is_for_job: bool,
@@ -90,7 +90,7 @@ impl Terminal {
         self.is_interrupted = self.is_ours();
     }
 
-    /// Takes it back from a job that has ended; also for who has just been stopped because the job had it.
+    /// Takes it back from a job that has ended; also for a process that has just been stopped because the job had it.
     pub fn finish(&mut self, interrupts: &Interrupts) {
         self.was_given = self.is_given();
         self.take();

@@ -5,10 +5,10 @@ use crate::exchange::{Answer, Exchange, Repeat};
 use crate::resp::Reply;
 use std::time::Duration;
 
-/// Confirms that the lock `KEYS[1]` is the token's `ARGV[1]`, for `ARGV[2]` milliseconds from now: it prolongs the lock if
-/// it is ours, and sets it if it is gone, because then nobody holds it. The lock of a predecessor, whose value was
-/// `ARGV[3]`, is taken over if it has no TTL; `ARGV[3]` is the token where there is none to take over. It never shortens:
-/// if it arrives after the release, it leaves the grace as it is.
+/// Confirms that the lock `KEYS[1]` belongs to the token `ARGV[1]`, for `ARGV[2]` milliseconds from now: it prolongs
+/// the lock if it is ours, and sets it if it is gone, because then nobody holds it. The lock of a predecessor, whose
+/// value was `ARGV[3]`, is taken over if it has no TTL; `ARGV[3]` is the token where there is none to take over. It
+/// never shortens: if it arrives after the release, it leaves the grace as it is.
 ///
 /// Result: the value of a lock that is another's, or what follows, which begins with the token.
 ///
@@ -25,9 +25,9 @@ const UNRECORDED: &str = "return ARGV[1]";
 ///
 /// - `ARGV[4]`: for how many milliseconds the record is kept then.
 /// - `ARGV[5]`: who runs what (`host=… pid=… program=…`).
-/// - `ARGV[6]`: if another run began in so many milliseconds before now, it has served for this one too, and the lock is
-///   given back. If one began so shortly before that this depends on how long the request was under way, at most since the
-///   lock was set, the lock is left as it was, so that this stays the most. Empty, it asks neither.
+/// - `ARGV[6]`: if another run began within this many milliseconds before now, it has served for this one too, and the
+///   lock is given back. If that depends on how long the request was under way (at most since the lock was set), the
+///   lock is left as it was, so that this bound stays true. If it is empty, neither is asked.
 /// - `ARGV[7]`: a run that began then or before, by Redis's clock, is known to have been too early to serve.
 ///
 /// The token stands in the record while its run has not ended: only this tells a run from one of the same host and process
@@ -64,13 +64,13 @@ const TOO_LATE: &str =
 /// The longest pause between two attempts at a renewal.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the lock is confirmed at most: again, if the answer came too late, or another run is in doubt.
+/// The most times that a lock is confirmed: again if the answer came too late, or another run is in doubt.
 const ROUNDS: u32 = 4;
 
 /// A lock that we hold, or are about to: its proof, and its times.
 ///
-/// With LEASE, its times are fractions of the length: it is renewed every third, the job is told to stop a sixth before the
-/// end, and a twelfth before the end it must be gone.
+/// With LEASE, its times are fractions of the length: it is renewed every third, the job gets SIGTERM a sixth before
+/// the end, and SIGKILL no later than a twelfth before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// What is wanted.
@@ -95,7 +95,7 @@ pub struct Lease {
     pub eval_refused: bool,
 }
 
-/// What a confirmation has come to.
+/// The outcome of a confirmation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmed {
     /// The lock is ours; the server's words say why nothing was recorded, if that was wanted.
@@ -106,8 +106,8 @@ pub enum Confirmed {
     Lost(Vec<u8>),
 }
 
-/// That a run begins; after which instant another one must have begun to have served for it, if it can; and by Redis's clock
-/// when one began that is known to have been too early.
+/// A run that begins. Another has served for it if it began after `since`, where that is given, but not if it began at
+/// `too_early` or before, by Redis's clock.
 #[derive(Clone, Copy)]
 struct Begin {
     since: Option<Instant>,
@@ -121,7 +121,7 @@ enum Asked {
     Ours(Option<u64>, Option<Vec<u8>>),
     /// Another run has served for this one; the lock was given back.
     Served,
-    /// Another run began so many milliseconds before, at this one of Redis's clock.
+    /// Another run began this many milliseconds ago, at this time by Redis's clock.
     Unsure(u64, u64),
     /// The lock is another's.
     Lost(Vec<u8>),
@@ -135,7 +135,7 @@ impl Lease {
         Self { options, token, asked_at, valid_until, hold_end, grace_end, renew_at, is_final, fence, eval_refused }
     }
 
-    /// It is asked for now: if we get it, its times count from here.
+    /// We ask for it now: if we get it, its times count from here.
     pub(super) fn ask_for(&mut self, now: Instant) {
         self.asked_at = now;
         self.valid_until = now + self.options.ttl();
@@ -147,7 +147,7 @@ impl Lease {
         self.options.lease.map_or(Instant::NEVER, |length| self.valid_until.before(length / 6))
     }
 
-    /// When the job must be gone, unless the lock was renewed before.
+    /// When the job is killed, unless the lock was renewed before.
     pub fn kill_at(&self) -> Instant {
         self.options.lease.map_or(Instant::NEVER, |length| self.valid_until.before(length / 12))
     }
@@ -163,8 +163,8 @@ impl Lease {
     }
 
     /// Makes sure, right before the command starts, that the lock is ours and lasts. Hold and grace count from here.
-    /// `stale` is the value of a predecessor's lock that is to be taken over; `margin` is how long a command may be under
-    /// way. If it fails, the lock may be ours all the same.
+    /// `stale` is the value of a predecessor's lock that is to be taken over; `margin` is how long a command to Redis
+    /// may be under way. If it fails, the lock may be ours all the same.
     pub fn confirm(
         &mut self,
         redis: &mut dyn Exchange,

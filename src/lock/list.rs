@@ -4,7 +4,7 @@ use super::{Error, Record, Status};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 
-/// How many keys Redis looks at in one call at most, so that others wait for it some tenths of a millisecond.
+/// The most keys that Redis looks at in one call, so that others wait for it for some tenths of a millisecond.
 const PAGE: u32 = 250;
 
 /// The most jobs that are listed, whatever a server sends.
@@ -18,7 +18,7 @@ const PAGES: u32 = 100_000;
 ///
 /// Result: 1 if this is a node of a cluster, else 0, the milliseconds of Redis's clock (0 if that cannot be asked), and the
 /// next cursor, each with a space behind it; then each key behind its length and a space. Nothing, if that is more than one
-/// reply may hold: the page is to be smaller.
+/// reply may hold: then a smaller page is needed.
 const SCAN: &str = "local c,t=redis.pcall('CLUSTER','INFO'),redis.pcall('TIME') \
     local s=redis.call('SCAN',ARGV[1],'MATCH',ARGV[2],'COUNT',ARGV[3]) \
     local l={c.err and '0 ' or '1 ',t.err and '0 ' or string.format('%.0f ',t[1]*1000+math.floor(t[2]/1000)),s[1],' '} \
@@ -65,7 +65,7 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
     Ok((entries, is_of_one_node))
 }
 
-/// What SCAN takes for whatever begins with `start`.
+/// The pattern of SCAN for all that begins with `start`.
 fn pattern(start: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::new();
     for &byte in start {
@@ -121,7 +121,7 @@ fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>,
     let mut entries = Vec::new();
     for ((_, name), replies) in page.jobs.iter().zip(answer.replies.chunks(2)) {
         if let [Reply::Bulk(record), lock] = replies {
-            // What is longer than a token is not a lock's, and does not have to be kept.
+            // A value longer than a token is not a lock's, and need not be kept whole.
             let value =
                 if let Reply::Bulk(value) = lock { Some(value.iter().take(99).copied().collect()) } else { None };
             let status = Status { value, now: page.now, record: Record::parse(record), ..Status::default() };

@@ -9,11 +9,11 @@
 //!    after the answer.
 //! 6. Another's lock MUST NOT be changed. Only a predecessor's that is past and has no TTL may be taken over.
 //! 7. A lock that we have, or may have, taken MUST be given back when no command runs under it.
-//! 8. A release MUST NOT lengthen a lock without a lease, and no renewal MUST reach beyond RELEASE.
+//! 8. A release MUST NOT lengthen a lock without a lease, and a renewal MUST NOT reach beyond RELEASE.
 //! 9. The record MUST NOT decide who holds the lock, and what fails in it MUST NOT fail the lock.
 //!
 //! Decisions are pure functions of replies and clocks. The exchanges go through [`Exchange`], which knows nothing of
-//! locks, so that anything that answers like Redis can stand behind it. DESIGN.md tells where each law is kept.
+//! locks, so that anything that answers like Redis can stand behind it. DESIGN.md says where each law is kept.
 
 mod acquire;
 mod lease;
@@ -47,9 +47,9 @@ use std::time::Duration;
 pub struct LockOptions {
     /// The lock's full name.
     pub name: Vec<u8>,
-    /// How long it persists at least; not longer than `release`.
+    /// The minimum time that it persists; not longer than `release`.
     pub grace: Duration,
-    /// How long it persists at most.
+    /// The maximum time that it persists.
     pub release: Duration,
     /// The length of its lease, if it is held by one; not longer than `release`.
     pub lease: Option<Duration>,
@@ -134,7 +134,7 @@ fn milliseconds(span: Duration) -> String {
 
 #[cfg(test)]
 mod scripted {
-    //! Something that answers like Redis, as it was told.
+    //! Something that answers like Redis, from a script.
 
     use super::{Lease, LockOptions, Token};
     use crate::clock::Instant;

@@ -12,9 +12,9 @@ use std::time::Duration;
 pub enum Released {
     /// It is free.
     Free,
-    /// It becomes free by itself after this time at the latest.
+    /// It becomes free by itself, after this time or sooner.
     InGrace(Duration),
-    /// It was not ours any more, and was left alone.
+    /// It was no longer ours, and was left alone.
     Lost,
     /// It may still be ours, but not surely enough to touch it without EVAL. It expires by itself.
     LeftToExpire,
@@ -37,7 +37,7 @@ pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Resu
     }
 }
 
-/// Deletes the lock, or sets its end to `rest` from when that is sent. Nothing is sent unless it surely lasts then, that is
+/// Deletes the lock, or sets its end to `rest` from when that is sent. Nothing is sent unless it then surely lasts,
 /// until `valid_until`, for longer than `margin`: the time that a command may be under way.
 pub(super) fn delete_or_set(
     redis: &mut dyn Exchange,

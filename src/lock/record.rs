@@ -86,7 +86,7 @@ pub(super) fn word<'t>(text: &mut &'t [u8]) -> Option<&'t [u8]> {
 }
 
 impl Record {
-    /// Reads a record; `None` if that is none.
+    /// Reads a record; `None` if it is not one.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= LIMIT);
         for (name, kind) in FIELDS {
@@ -150,7 +150,7 @@ impl Record {
         Self([&self.0[..head], &times.concat(), &rest.concat()].concat())
     }
 
-    /// The same, with what `hide` hides in every text of it: a server may repeat the password.
+    /// The same, with `hide` applied to each of its texts: a server may repeat the password.
     #[must_use]
     pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
         let texts: [&[u8]; 5] = [b"host=", b"pid=", b"program=", b"result=", b"last="];

@@ -7,8 +7,8 @@ use crate::resp::Reply;
 use std::time::Duration;
 
 /// Gives up the lock `KEYS[1]` if its value is the token `ARGV[1]`: at once, or when `ARGV[2]` milliseconds have passed if
-/// that is not 0. Only if `ARGV[3]` is 1, because the lock has a lease, that may be later than it expires anyway. There is
-/// no SET in it, so it works on a Redis that is out of memory.
+/// that is not 0. Only if `ARGV[3]` is 1, because the lock has a lease, may that be later than it expires anyway. There
+/// is no SET in it, so it works on a Redis that is out of memory.
 ///
 /// Result: 1, 0 for a foreign value, -1 if there is none.
 ///
@@ -28,7 +28,7 @@ const UNRECORDED: &str = "return c";
 /// Result: the same, a space, and the record as it stands then, or why nothing was recorded; cut, where it is too long to be
 /// one.
 ///
-/// Repeated, it finds the end. Whatever fails in it leaves the lock as it is.
+/// Repeated, it finds the end written, and leaves it. Whatever fails in it leaves the lock as it is.
 const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if not e then \
     local f,w,s,o,b,i,l=string.match(r or '',\
@@ -40,12 +40,12 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
     return c..' '..string.sub(e or r or '',1,999)";
 
-/// How often the release without EVAL starts again when its last, not repeatable step was not answered.
+/// How often the release without EVAL starts again when its last step, which cannot be repeated, was not answered.
 const ROUNDS: u32 = 3;
 
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
 
-/// A release that was heard of.
+/// The outcome of a release that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
     /// What became of the lock.
@@ -54,8 +54,8 @@ pub struct Release {
     pub record: Option<Vec<u8>>,
 }
 
-/// Releases the lock of `lease`, which is to persist until its grace is over; `margin` is how long a command may be under
-/// way. `end` is written into the record. If it fails, the lock may have been released all the same.
+/// Releases the lock of `lease`, which is to persist until its grace is over; `margin` is how long a command to Redis
+/// may be under way. `end` is written into the record. If it fails, the lock may have been released all the same.
 pub fn release(redis: &mut dyn Exchange, lease: &Lease, margin: Duration, end: &End) -> Result<Release, Error> {
     if !lease.eval_refused {
         match release_by_eval(redis, lease, end) {

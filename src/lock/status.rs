@@ -19,7 +19,7 @@ const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('T
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;
 
-/// For how long the other hosts of a fleet keep silent after one has told that a lock's runs do not succeed.
+/// How many seconds the other hosts of a fleet keep silent after one has said that a job is overdue.
 const TOLD: &str = "3600";
 
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
@@ -35,7 +35,7 @@ pub struct Status {
     pub now: Option<u64>,
     /// The record of its runs, if there is one.
     pub record: Option<Record>,
-    /// Whether its run is over, also if no end was recorded: of a local lock the kernel knows it.
+    /// Whether its run is over, even if no end was recorded: for a local lock, the kernel knows.
     pub is_over: bool,
 }
 
@@ -49,8 +49,8 @@ pub enum Ttl {
     Unknown,
 }
 
-/// Who holds a lock: nobody, a run of golock's that has not ended, one that has and whose grace is not over, a golock of
-/// which nothing else is known, a cronlock or golock (Go), or nobody knows, because the key is not a lock.
+/// Who holds a lock: nobody, a run of golock's that has not ended, one that has but whose grace is not over, a golock
+/// about which nothing else is known, a cronlock or golock (Go), or somebody unknown, because the key is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Holder {
@@ -92,7 +92,7 @@ impl Status {
         Some(counted.saturating_add(self.has_died().into()))
     }
 
-    /// How long nothing has succeeded, if that is longer than `most` at the milliseconds `now`.
+    /// For how long nothing has succeeded, if that is longer than `most` at the milliseconds `now`.
     pub fn overdue(&self, most: Duration, now: u64) -> Option<Duration> {
         let waiting = now.checked_sub(self.record.as_ref()?.waiting_since()).map(Duration::from_millis);
         waiting.filter(|waiting| *waiting > most)
@@ -139,7 +139,7 @@ impl Status {
         words!("{}{}{}{}", self.holder_told(), since, free, token)
     }
 
-    /// Hides in every text of it what `hide` hides: a server may repeat the password.
+    /// Applies `hide` to each of its texts: a server may repeat the password.
     pub fn redact(&mut self, hide: &dyn Fn(&[u8]) -> Vec<u8>) {
         if let (Holder::Unknown, Some(value)) = (self.holder(), &mut self.value) {
             *value = hide(value);
@@ -196,7 +196,7 @@ fn read(mut text: &[u8]) -> Option<Status> {
     Some(Status { value, ttl, now, record: Record::parse(record), ..Status::default() })
 }
 
-/// Whether we are the one host that tells, for an hour, that a lock is overdue: who gets to set `key`.
+/// Whether we are the host that says, for an hour, that a job is overdue: the one that gets to set `key`.
 pub fn overdue_is_ours(redis: &mut dyn Exchange, key: &[u8]) -> Result<bool, Error> {
     let answer = redis
         .exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;

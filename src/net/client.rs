@@ -32,7 +32,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Whether few refusals are answers: whoever does not heed the signals that end golock has a lock to lose.
+    /// Whether only a few refusals count as answers: whoever ignores the signals that end golock has a lock to lose.
     fn insists(&self) -> bool {
         self.wake != WakeOn::Termination
     }
@@ -85,7 +85,7 @@ impl<'a> Client<'a> {
         self.credentials.redacted(text)
     }
 
-    /// The budget of whoever gives one up, until `until` at the latest.
+    /// The budget of whoever gives a lock up, which ends at `until`.
     pub fn insistence(&self, until: Instant) -> Budget {
         Budget { wake: WakeOn::Nothing, until, ..self.patience }
     }
@@ -175,7 +175,7 @@ impl<'a> Client<'a> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().map_err(|mut failure| {
-                // Whatever was sent to log in, it was not what is asked.
+                // What was sent was at most a login, not the request.
                 failure.may_be_done = false;
                 failure
             })?,
@@ -191,7 +191,7 @@ impl<'a> Client<'a> {
     }
 
     /// The wait before reconnect number `retry`, of which up to a fifth is random. False if there is to be none: a signal
-    /// ended it, or the budget is spent. Whoever minds no signal has five more seconds then.
+    /// ended it, or the budget is spent. Whoever ignores signals has five more seconds then.
     fn pause(&mut self, retry: u32, server: &Endpoint, why: &Line) -> bool {
         let (interrupts, budget) = (self.interrupts, &mut self.budget);
         let pause = clock::jittered(self.server.backoff.saturating_mul(retry));

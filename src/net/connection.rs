@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 /// How much is read at once: more than any reply that golock hopes for.
 const CHUNK: usize = 512;
 
-/// What a server does that sends more, or something else, than it was asked for.
+/// What is wrong when a server sends more than it was asked for, or something else.
 pub(super) const UNASKED: &str = "not the reply that was asked for";
 
 /// A socket, or something that speaks through one.
@@ -31,7 +31,7 @@ impl<'a> Stream<'a> for Socket<'a> {
 /// A connection on which nothing has failed so far.
 pub(super) struct Connection<'a> {
     pub(super) stream: AnyStream<'a>,
-    /// Whether nothing has come yet, so that it may be a port with TLS that we speak to without.
+    /// Whether nothing has come yet, so that it may be a port with TLS, to which we speak without.
     pub(super) may_be_tls: bool,
 }
 

@@ -42,8 +42,8 @@ impl Credentials {
         given.or_else(|| Some(without_newline(&self.file.as_ref()?.content)))
     }
 
-    /// The password for a new connection: what its file holds now, unless the server has just refused that, and the one
-    /// that has worked may still do.
+    /// The password for a new connection: what its file holds now, unless the server has just refused that; then the
+    /// one that has worked before, which may still do.
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
         let changed = self.file.as_ref().and_then(Fresh::changed);
         self.unproven = changed.filter(|content| self.refused.as_deref() != Some(without_newline(content)));

@@ -35,7 +35,7 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// The server, and how it is spoken to.
+/// The server, and how to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Server {
@@ -86,8 +86,8 @@ struct Failure {
 
 type Outcome<T> = Result<T, Box<Failure>>;
 
-/// What follows from a failure: the connection or the way to it was lost; the server has refused, which passes, or because
-/// it may only be read, or because the key lives on another node of the cluster; or trying again would not help.
+/// What follows from a failure: the connection or the way to it was lost; the server has refused for now, or because it
+/// is read-only, or because the key lives on another node of the cluster; or trying again would not help.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Lost,

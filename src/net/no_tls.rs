@@ -1,4 +1,4 @@
-//! In the place of TLS in a golock that was built without it.
+//! Stands in for TLS in a golock that was built without it.
 
 use super::connection::AnyStream;
 use super::socket::Socket;

@@ -14,10 +14,11 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// The first so many of them mean that what is asked is not done at all, or not for us: no insisting helps.
+/// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
+/// help.
 const EVEN_IF_INSISTING: usize = 4;
 
-/// How much of the beginning of a password tells of it.
+/// How many of its first bytes give a password away.
 const TELLING: usize = 6;
 
 /// What follows from the error `words`, got from the server at `asked`; `None` if it is an answer. To whoever insists,

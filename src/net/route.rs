@@ -1,5 +1,5 @@
 //! Which way leads to the lock: the configured server, or the node of a cluster that it named, and the address that
-//! answered last, which is the way back.
+//! answered last, which comes first the next time.
 
 use super::resolve::{known, look_up};
 use super::socket::Socket;

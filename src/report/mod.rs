@@ -37,7 +37,7 @@ fn write(text: &Line, patience: Timespec) {
     }
 }
 
-/// Tells of one run: troubles always, everything else with VERBOSE.
+/// Reports on one run: trouble always, everything else with VERBOSE.
 pub struct Report {
     /// The command's base name; empty if there is none.
     pub job: Line,
@@ -45,7 +45,7 @@ pub struct Report {
     verbose: Option<(Line, Instant)>,
 }
 
-/// The base name of a command; the whole of what is rather a line for a shell.
+/// The base name of a command; all of it if it looks like a line for a shell.
 pub fn base_name(command: &OsStr) -> &[u8] {
     let bytes = command.as_bytes();
     let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
@@ -89,7 +89,7 @@ impl Report {
         self.trouble(words!("{}: {}", self.job, *line));
     }
 
-    /// Says that nothing has succeeded for so long, what the last run has come to, and who holds the lock, if anybody does.
+    /// Says for how long nothing has succeeded, how the last run ended, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
         let last = status.record.as_ref().and_then(Record::last_end);
         let last = last.map(|(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));

@@ -26,13 +26,13 @@ impl Reply {
     }
 }
 
-/// So many commands that are sent together, as bytes.
+/// Commands that are sent together, as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Request {
     pub bytes: Vec<u8>,
     pub commands: usize,
-    /// How many at their end only inform: that one of them is refused is an answer as well.
+    /// How many of the last ones only inform: a refusal of one of these is an answer too.
     pub informs: usize,
 }
 

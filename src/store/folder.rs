@@ -1,5 +1,5 @@
-//! The folder of the local locks. Nobody but we and root may be able to put another in its place, because two jobs that
-//! look for their lock in two folders run at the same time.
+//! The folder of the local locks. Only we and root may be able to put another in its place, because two jobs that look
+//! for their lock in two folders run at the same time.
 
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
@@ -29,7 +29,8 @@ pub(super) fn make(folder: &Path) -> Result<(), Line> {
     secure(folder)
 }
 
-/// Refuses a `folder` that another user could use against us. What is not there yet is judged by what it is made in.
+/// Refuses a `folder` that another user could use against us. One that is not there yet is judged by the folder that it
+/// is made in.
 pub(super) fn secure(folder: &Path) -> Result<(), Line> {
     if let Ok(found) = folder.symlink_metadata() {
         let why = match found.mode() {

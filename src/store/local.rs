@@ -26,11 +26,11 @@ const NAME_LIMIT: usize = 200;
 const ROUNDS: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// One of so many runs sweeps the folder, of which it looks at so many files.
+/// One run in `SWEEPS` sweeps the folder, looking at `SWEPT` of its files.
 const SWEEPS: u64 = 16;
 const SWEPT: usize = 200;
 
-/// How long nobody else tells that a lock is overdue.
+/// How long nobody else says that a job is overdue.
 const TOLD: Duration = Duration::from_hours(1);
 
 /// A lock in a file, which we hold or not.
@@ -85,7 +85,7 @@ impl<'a> LocalStore<'a> {
             } else if !lock(FlockOperation::NonBlockingLockShared)? {
                 return Ok((file, false));
             } else {
-                // Nobody holds it: somebody only looks at it, and so did we until here.
+                // Nobody holds it: somebody was only looking at it, as we are now.
                 drop(file);
                 self.pause()?;
             }
@@ -119,7 +119,7 @@ impl<'a> LocalStore<'a> {
 fn status(content: Content, is_held: bool) -> Status {
     let left = content.grace_left();
     let is_taken = is_held || left.is_some();
-    // A job keeps it as long as it runs, at most for RELEASE, which is the holder's to know.
+    // A job keeps it while it runs, at most for RELEASE, which only its golock knows.
     let ttl = left.filter(|_| !is_held).map_or(Ttl::Unknown, |left| Ttl::Seconds(left.div_ceil(1000)));
     let token = if content.token.is_empty() { b"0".repeat(Token::DIGITS) } else { content.token };
     let (value, now) = (is_taken.then_some(token), Some(unix_milliseconds()));
@@ -204,8 +204,8 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
 }
 
 impl LocalStore<'_> {
-    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. False if it was not
-    /// ours any more.
+    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. False if it
+    /// was no longer ours.
     fn end(&mut self, end: &End) -> bool {
         let now = unix_milliseconds();
         if let Some((record, recording)) = self.content.record.as_mut().zip(self.options.record.as_ref()) {

@@ -1,5 +1,5 @@
-//! The file of a local lock: the kernel's lock on it says who holds it, and what it holds says until when it stays taken
-//! all the same, and who ran under it.
+//! The file of a local lock: the kernel's lock on it says who holds it, and its content says until when it stays taken
+//! after that, and who ran under it.
 
 use crate::clock::unix_milliseconds;
 use crate::lock::Record;
@@ -124,8 +124,8 @@ pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Deletes what is past of the files in `folder`, of which it looks at `most`. Whoever has one of them open looks whether
-/// it still stands there when he has locked it.
+/// Deletes the files in `folder` that are no longer needed, looking at `most` of them. Whoever has one of them open
+/// checks, after locking it, that it still stands there.
 pub(super) fn sweep(folder: &Path, most: usize) {
     let Ok(files) = files(folder, most) else { return };
     for path in files {

@@ -1,5 +1,5 @@
-//! Where a lock is kept: in Redis, or on this host alone. A lock that is not held, and one that is, are values: acquiring
-//! gives the one for the other, and only what is held can be renewed, released or given back.
+//! Where a lock is kept: in Redis, or on this host alone. A lock that is not held, and one that is, are values:
+//! acquiring turns the one into the other, and only what is held can be renewed, released or given back.
 
 mod folder;
 mod local;
@@ -24,13 +24,13 @@ pub trait LockStore<'a> {
     /// Looks at it, changing nothing.
     fn status(&mut self) -> Result<Status, Error>;
 
-    /// All jobs that are recorded beside it, and what to say of where they are.
+    /// All jobs that have a record, and a remark if these are not all.
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error>;
 
     /// Deletes it, whoever holds it; whether there was one.
     fn reset(&mut self) -> Result<bool, Error>;
 
-    /// Whether we are the one of all hosts that tells for an hour that it is overdue.
+    /// Whether we are the host that says, for an hour, that it is overdue.
     fn tells_overdue(&mut self) -> bool;
 }
 
@@ -52,7 +52,8 @@ pub trait Held: Renewal {
     /// What the job gets: the value that proves that it is ours, the number of this run, and what ties the job to golock.
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>);
 
-    /// Releases it when its grace has passed; `exit` is how the job ended, whose exit code stands whatever comes of this.
+    /// Releases it, but for the rest of its grace. `exit` is how the job ended: its exit code stands, whatever comes of
+    /// this.
     fn release(self: Box<Self>, exit: ExitReason) -> Ending;
 
     /// Gives it back at once, because no command ran under it: another host may run it. The record gets the exit code
@@ -60,7 +61,7 @@ pub trait Held: Renewal {
     fn abandon(self: Box<Self>, code: u8) -> Result<(), Line>;
 }
 
-/// What became of a lock at the end of its job: what to say of it, under VERBOSE or to people who have not asked, and the
+/// What became of a lock at the end of its job: what to say of it (`Ok`: under VERBOSE; `Err`: in any case), and the
 /// record as it stands, if one was written.
 #[allow(missing_docs)]
 pub struct Ending {
@@ -68,12 +69,12 @@ pub struct Ending {
     pub record: Option<Record>,
 }
 
-/// Why nothing came of a question about a lock.
+/// Why an operation on a lock failed.
 #[derive(Debug)]
 pub enum Error {
     /// A signal that ends golock came first. The words say that the lock may stay, if it could not be given back.
     Interrupted(Signal, Option<Line>),
-    /// The words say it.
+    /// Why, in words.
     Failed(Line),
 }
 

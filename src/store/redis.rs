@@ -9,10 +9,10 @@ use crate::text::{Escaped, Line, Span};
 use crate::words;
 use std::time::Duration;
 
-/// How long giving a lock back may take: somebody waits for us to stop.
+/// How long giving a lock back may take: somebody may be waiting for golock to end.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// How long who skips looks at the lock that is held, for VERBOSE.
+/// How long a run that is skipped looks at the lock that is held, for VERBOSE.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A lock in Redis, which we hold or not.
@@ -62,7 +62,7 @@ impl<'a> RedisStore<'a> {
     fn busy(mut self: Box<Self>, mut status: Status) -> Attempt<'a> {
         if self.config.verbose {
             let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience };
-            // It may have gone since, which changes nothing for who skips.
+            // It may have gone since; the run is skipped all the same.
             status = self.look(budget).ok().filter(|seen| seen.value.is_some()).unwrap_or(status);
         }
         status.redact(&|text| self.client.redacted(text));
@@ -179,7 +179,7 @@ impl Held for RedisStore<'_> {
         self.client.interrupts.forget_all();
         let mut budget = self.client.insistence(Instant::NEVER);
         if loss.is_some() {
-            // It may be ours all the same, and the record is to say how the run ended.
+            // It may still be ours, and the record should say how the run ended.
             budget = Budget { attempts: 0, ..self.client.insistence(Instant::after(GIVE_BACK)) };
         }
         let margin = self.client.server.timeout;

@@ -178,7 +178,7 @@ impl<'a> Stream<'a> for Session<'a> {
 #[derive(Debug)]
 struct Identity {
     certified: Option<Arc<CertifiedKey>>,
-    /// Whether a server has asked for one that there is not.
+    /// Whether a server has asked for one, and there is none.
     is_missed: AtomicBool,
 }
 

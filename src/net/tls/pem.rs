@@ -14,8 +14,8 @@ pub(super) const KEY: &str = "private key";
 /// What may stand beside certificates and keys, by the end of its label.
 const OTHERS: [&[u8]; 4] = [b" KEY", b" PARAMETERS", b" REQUEST", b" CRL"];
 
-/// All sections of `file` that hold `what`; at least one. A beginning that is not understood is an error: it may begin
-/// just what is needed.
+/// All sections of `file` that hold `what`; at least one. A section whose beginning is not understood is an error: it
+/// may be the very one that is needed.
 pub(super) fn sections<T: PemObject>(file: &Fresh, what: &'static str) -> Result<Vec<T>, Line> {
     let (text, path) = (String::from_utf8_lossy(&file.content), Escaped::path(&file.path));
     let (mut rest, mut found) = (&*text, Vec::new());

@@ -1,4 +1,4 @@
-//! Which server is spoken to: one whose certificate is trusted, and who has its key.
+//! Which server golock speaks to: one whose certificate is trusted, and that has its key.
 
 use super::provider::ALGORITHMS;
 use super::x509::{public_key, unfit_rsa_bits};
@@ -10,9 +10,9 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use webpki::RawPublicKeyEntity;
 
-/// The usual rules, and one more: a self-signed certificate that stands itself in the file of trusted ones is trusted,
-/// for the names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and Go
-/// accept. Whatever the certificate, whoever shows it must have its key.
+/// The usual rules, and one more: a self-signed certificate that is itself in the file of trusted ones is trusted, for
+/// the names that it holds, even if it calls itself a CA. That is what `openssl req -x509` makes, and what OpenSSL and
+/// Go accept. Whatever the certificate, whoever shows it must have its key.
 #[derive(Debug)]
 pub(super) struct Verifier {
     /// None: any certificate will do.
