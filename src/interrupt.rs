@@ -24,6 +24,9 @@ const JOB_CONTROL: [Signal; 4] = [Signal::CONT, Signal::TSTP, Signal::TTIN, Sign
 /// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
 const SLICE: Duration = Duration::from_secs(1);
 
+/// The time that is left to whoever heeds no signal, once one says that somebody waits for golock to end.
+const HURRY: Duration = Duration::from_secs(5);
+
 /// Which pending signals wake a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeOn {
@@ -81,6 +84,8 @@ fn mask(signals: &[Signal]) -> SigSet {
 pub struct Interrupts {
     fd: SignalFd,
     pending: Cell<Set>,
+    /// When the first of those that would end golock arrived.
+    asked_to_end: Cell<Option<Instant>>,
     /// Those that golock inherited as ignored, once one has arrived.
     ignored: OnceCell<Set>,
     job: Cell<Option<Pid>>,
@@ -94,8 +99,8 @@ impl Interrupts {
         let signals = mask(&TERMINATION) | Named::SIGCHLD;
         signals.thread_block()?;
         let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let (pending, ignored, job) = Default::default();
-        Ok(Self { fd, pending, ignored, job })
+        let (pending, asked_to_end, ignored, job) = Default::default();
+        Ok(Self { fd, pending, asked_to_end, ignored, job })
     }
 
     /// Collects the signals of job control as well. Until then, Ctrl-Z stops golock like any program.
@@ -210,10 +215,16 @@ impl Interrupts {
         pending & signal != 0
     }
 
-    /// Forgets what is pending.
+    /// Forgets what has arrived.
     pub fn forget_all(&self) {
         self.collect();
         self.pending.set(0);
+        self.asked_to_end.set(None);
+    }
+
+    /// When whoever heeds no signal has to end nevertheless: somebody waits for golock since the first of them.
+    pub fn hurries_until(&self) -> Instant {
+        self.asked_to_end.get().map_or(Instant::NEVER, |at| at + HURRY)
     }
 
     /// Reads what has arrived. A blocked signal arrives even if it was inherited as ignored (nohup); it is then left alone,
@@ -223,7 +234,11 @@ impl Interrupts {
             let arrived = 1 << info.ssi_signo;
             let is_child = arrived == set(&[Signal::CHILD]);
             let ignored = if is_child { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
-            self.pending.set(self.pending.get() | (arrived & !ignored));
+            let heard = arrived & !ignored;
+            self.pending.set(self.pending.get() | heard);
+            if heard & set(&TERMINATION) != 0 && self.asked_to_end.get().is_none() {
+                self.asked_to_end.set(Some(Instant::now()));
+            }
         }
     }
 
@@ -257,6 +272,10 @@ pub struct Deadline<'a> {
 }
 
 impl Deadline<'_> {
+    fn end(&self) -> Instant {
+        if self.wake == WakeOn::Nothing { self.at.min(self.interrupts.hurries_until()) } else { self.at }
+    }
+
     /// This deadline, or `at` if that is earlier.
     pub fn min(self, at: Instant) -> Self {
         Self { at: self.at.min(at), ..self }
@@ -267,9 +286,9 @@ impl Deadline<'_> {
     /// readers and to rustls).
     pub fn wait(&self, fd: &impl AsFd, flags: PollFlags) -> io::Result<()> {
         loop {
-            let slice = self.at.min(Instant::after(SLICE));
+            let slice = self.end().min(Instant::after(SLICE));
             match self.interrupts.wait(Some((fd.as_fd(), flags)), slice, self.wake) {
-                Err(WaitError::TimedOut) if !self.at.has_passed() => {}
+                Err(WaitError::TimedOut) if !self.end().has_passed() => {}
                 done => return Ok(done?),
             }
         }
@@ -277,7 +296,7 @@ impl Deadline<'_> {
 
     /// Whether there is any time left; fails as [`Deadline::wait`].
     pub fn check(&self) -> io::Result<()> {
-        Ok(self.interrupts.left(self.at, self.wake).map(|_| ())?)
+        Ok(self.interrupts.left(self.end(), self.wake).map(|_| ())?)
     }
 }
 

@@ -15,9 +15,6 @@ use std::time::Duration;
 /// How many redirections of a cluster one exchange follows. One leads to the right node; more happen while slots move.
 const REDIRECTS: u32 = 5;
 
-/// The time that is left to whoever insists, once a signal says that somebody waits for golock to end.
-const HURRY: Duration = Duration::from_secs(5);
-
 /// What an exchange may cost, and what ends it.
 #[derive(Clone, Copy)]
 pub struct Budget {
