@@ -9,7 +9,7 @@ use crate::lock::{self, LockOptions, Recording, Run, Status};
 use crate::net::{self, Client, Credentials, Server};
 use crate::outcome::Outcome;
 use crate::process::Variables;
-use crate::report::{self, Report, base_name};
+use crate::report::{self, Report};
 use crate::store::{Attempt, Error, Held, LocalStore, LockStore, RedisStore};
 use crate::text::{Cause, Escaped, Line, Log};
 use crate::words;
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal};
 use rustix::stdio::stdout;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -60,7 +60,11 @@ fn end(report: &Report, done: Result<Outcome, Refusal>) -> u8 {
 fn print(text: &[u8], outcome: Outcome) -> Result<Outcome, Refusal> {
     let stdout = stdout().try_clone_to_owned().map(File::from);
     let written = stdout.and_then(|mut stdout| stdout.write_all(text));
-    written.map(|()| outcome).map_err(|error| failed(words!("cannot print: {}", Cause(&error))))
+    written.map(|()| outcome).map_err(|error| match error.kind() {
+        // As of any program in front of head(1).
+        ErrorKind::BrokenPipe => (Outcome::Failed, None),
+        _ => failed(words!("cannot print: {}", Cause(&error))),
+    })
 }
 
 fn failed(why: Line) -> Refusal {
@@ -173,7 +177,8 @@ impl Call<'_> {
     fn options(&self) -> LockOptions {
         let config = self.config;
         let host = rustix::system::uname().nodename().to_bytes().to_vec();
-        let run = Run { host, pid: std::process::id(), program: base_name(self.program()).to_vec() };
+        let program = Path::new(self.program()).file_name().unwrap_or(self.program());
+        let run = Run { host, pid: std::process::id(), program: program.as_bytes().to_vec() };
         let key = lock::beside(&config.prefix, b"run.", &config.name);
         LockOptions {
             name: config.name.clone(),

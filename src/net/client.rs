@@ -188,25 +188,28 @@ impl<'a> Client<'a> {
     }
 
     /// The wait before reconnect number `retry`, of which up to a fifth is random. False if there is to be none: a signal
-    /// ended it, or the budget is spent. Whoever ignores signals has five more seconds then.
+    /// ended it, or the budget is spent. Whoever ignores signals does not wait when one has arrived, and has five more
+    /// seconds then.
     fn pause(&mut self, retry: u32, server: &Endpoint, why: &Line) -> bool {
-        let (interrupts, budget) = (self.interrupts, &mut self.budget);
-        let pause = clock::jittered(self.server.backoff.saturating_mul(retry));
+        let (interrupts, budget, hears_nothing) = (self.interrupts, &self.budget, self.budget.wake == WakeOn::Nothing);
+        let (wake, hurry) = match hears_nothing {
+            true => (WakeOn::Termination, interrupts.hurries_until()),
+            false => (budget.wake, Instant::NEVER),
+        };
+        let mut pause = clock::jittered(self.server.backoff.saturating_mul(retry));
+        if hears_nothing && interrupts.is_pending(wake) {
+            pause = Duration::ZERO;
+        }
         let end = Instant::after(pause);
-        if retry >= budget.attempts || end > budget.until.min(budget.begin_by) {
+        if retry >= budget.attempts || end > budget.until.min(budget.begin_by).min(hurry) {
             return false;
         }
         self.log.debug(words!("{}: {}; trying again in {}", *server, *why, Span(pause)));
-        let hears_nothing = budget.wake == WakeOn::Nothing;
-        let wake = if hears_nothing { WakeOn::Termination } else { budget.wake };
-        if pause.is_zero() || interrupts.wait(None, end, wake) != Err(WaitError::Interrupted) {
-            return true;
-        }
+        let is_over = pause.is_zero() || interrupts.wait(None, end, wake) != Err(WaitError::Interrupted);
         if hears_nothing {
-            interrupts.forget_all();
-            budget.until = budget.until.min(Instant::after(HURRY));
+            while interrupts.termination().is_some() {}
         }
-        hears_nothing
+        is_over || hears_nothing
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Report {
 }
 
 /// The base name of a command; all of it if it looks like a line for a shell.
-pub fn base_name(command: &OsStr) -> &[u8] {
+fn base_name(command: &OsStr) -> &[u8] {
     let bytes = command.as_bytes();
     let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
     bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default()

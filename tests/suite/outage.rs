@@ -90,6 +90,19 @@ fn a_redis_that_is_dead_at_the_start_lets_nothing_run() {
 }
 
 #[test]
+fn a_signal_leaves_five_seconds_to_a_release_that_is_not_answered() {
+    let server = Server::start(&[]);
+    let scene = Scene::new(&server, Job::gated(7));
+    let running = scene.golock().set("REDIS_TIMEOUT", "100000").spawn();
+    scene.job.wait_running();
+    server.stop();
+    scene.job.open_gate();
+    until("golock releases", || scene.proxy.connections() == 2);
+    running.signal(Signal::TERM);
+    running.wait().assert_one_line(7, &["cannot release", &scene.name()]);
+}
+
+#[test]
 fn a_redis_that_is_frozen_at_the_start_lets_nothing_run() {
     let server = Server::start(&[]);
     server.stop();
