@@ -54,7 +54,8 @@ fn assert_next(before: Option<&Record>, run: &Run, result: &[u8], now: u64) {
     let first = before.and_then(|before| before.number("first")).unwrap_or(now);
     assert_fields(&next, [now.to_string().as_bytes(), b"", b"", ok], failed, first);
     let (is_success, result) = (result == b"0", encoded(result));
-    let ended = next.ended(&End { result: result.clone(), success: is_success, ran: true }, now);
+    let ended = next
+        .ended(&End { result: result.clone(), success: is_success, ran: true, took: std::time::Duration::ZERO }, now);
     let (now, failed) = (now.to_string(), if is_success { 0 } else { failed.saturating_add(1) });
     let ok = if is_success { now.as_bytes() } else { ok };
     assert_fields(&ended, [now.as_bytes(), now.as_bytes(), &result, ok], failed, first);

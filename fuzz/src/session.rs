@@ -193,8 +193,10 @@ impl Session<'_> {
 
     fn release(&mut self, grace_end: Instant, margin: Duration) -> Option<Proof> {
         self.lease.grace_end = grace_end;
-        let (budget, end) =
-            (self.client.insistence(Instant::NEVER), End { result: b"0".to_vec(), success: true, ran: true });
+        let (budget, end) = (
+            self.client.insistence(Instant::NEVER),
+            End { result: b"0".to_vec(), success: true, ran: true, took: std::time::Duration::ZERO },
+        );
         let released = lock::release(self.client.with(budget), &self.lease, margin, &end);
         let released = self.known(released)?;
         Some(proof::released(released, &self.lease.token))

@@ -238,6 +238,10 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
     if !by_url && !is_unix && given.windows(3).any(|part| part == b"://") {
         return Err(words!("{}: it is a URL; that is {}URL", place, PREFIX));
     }
+    if !by_url && !is_unix && given.contains(&b'@') {
+        // What stands there may be a password.
+        return Err(words!("{}: it holds a user or a password; they belong into {}URL", place, PREFIX));
+    }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         _ if by_url => return Ok(host.to_owned()),

@@ -1,6 +1,7 @@
 use crate::text::{Escaped, Line, percent_decoded};
 use crate::words;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. Behind
 /// them a run that has not ended yet may tell of the one before it (`last=RESULT@HOST`, `?` for an end nobody recorded), and
@@ -29,13 +30,15 @@ pub struct Run {
     pub program: Vec<u8>,
 }
 
-/// How a run ended: a code, `signal:9`, `timeout` or `lost`; whether that is a success; and whether a command ran at all.
+/// How a run ended: a code, `signal:9`, `timeout` or `lost`; whether that is a success; whether a command ran at all; and how
+/// long that took by our own clock, from when Redis has dated its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct End {
     pub result: Vec<u8>,
     pub success: bool,
     pub ran: bool,
+    pub took: Duration,
 }
 
 /// What is known of the runs of a lock: one line of text beside it, `fence=… host=… pid=… program=… start=… end=… result=…
@@ -192,7 +195,7 @@ mod tests {
     }
 
     fn end(result: &str) -> End {
-        End { result: result.into(), success: result == "0", ran: true }
+        End { result: result.into(), success: result == "0", ran: true, took: Duration::ZERO }
     }
 
     #[test]

@@ -21,9 +21,13 @@ const RELEASE: &str = "local v,c=redis.call('GET',KEYS[1]),1 if not v then c=-1 
 const UNRECORDED: &str = "return c";
 
 /// The end of [`RELEASE`] that writes the end of the run into the record `KEYS[2]`, if the token stands there: else it is
-/// another run's, or has an end. The result is `ARGV[5]`, which is a success if `ARGV[6]` is 1. The record is then kept for
-/// `ARGV[7]` milliseconds. `ARGV[4]` is 0 if no command ran: then `start` becomes 0, because it has not served for another
-/// host.
+/// another run's, or has an end.
+///
+/// - `ARGV[4]`: 0 if no command ran. Then `start` becomes 0, because the run has not served for another host.
+/// - `ARGV[5]`: the result.
+/// - `ARGV[6]`: 1 if that is a success.
+/// - `ARGV[7]`: for how many milliseconds the record is kept then.
+/// - `ARGV[8]`: for how many milliseconds the run took at most: Redis may have been away at its end.
 ///
 /// Result: the same, a space, and the record as it stands then, or why nothing was recorded; cut, where it is too long to be
 /// one.
@@ -34,7 +38,7 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     local f,w,s,o,b,i,l=string.match(r or '',\
     '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=%d* result=%S* ok=(%d*) failed=(%d+) first=(%d+)(.*)') \
     if f and string.find(l,' by='..ARGV[1],1,true) then \
-    local n=string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) \
+    local n=string.format('%.0f',math.min(t[1]*1000+math.floor(t[2]/1000),s+ARGV[8])) \
     if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if ARGV[4]=='0' then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
     ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
@@ -78,7 +82,8 @@ fn release_by_eval(redis: &mut dyn Exchange, lease: &Lease, end: &End) -> Result
         let Some(record) = record else { return eval(request, &script, &[name], &about_lock) };
         let digit = |is: bool| [b'0' + u8::from(is)];
         let (ran, success, keep) = (digit(end.ran), digit(end.success), milliseconds(record.keep));
-        let about_run = [&ran, &end.result[..], &success, keep.as_bytes()];
+        let took = milliseconds(end.took);
+        let about_run = [&ran, &end.result[..], &success, keep.as_bytes(), took.as_bytes()];
         eval(request, &script, &[name, &record.key], &[&about_lock[..], &about_run].concat());
     })?;
     let grace = grace_end.since(answer.asked).unwrap_or_default();
@@ -192,26 +197,26 @@ mod tests {
         let mut lease = lease(105_000, 60, None);
         let run = Run { host: b"h".to_vec(), pid: 1, program: b"p".to_vec() };
         lease.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_mins(1), run });
-        let end = End { result: b"3".to_vec(), success: false, ran: true };
+        let end = End { result: b"3".to_vec(), success: false, ran: true, took: Duration::from_millis(42) };
         let mut redis = script([Some(Reply::Integer(1))]);
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record: None }));
         assert_eq!(redis.asked, ["EVAL 1 k TOKEN 0 0"], "there is no fence");
-        let void = End { result: b"201".to_vec(), success: false, ran: false };
+        let void = End { result: b"201".to_vec(), ..End::default() };
         let mut redis = script([Some(Reply::Bulk(b"1 ".to_vec()))]);
         assert!(release(&mut redis, &lease, MARGIN, &void).is_ok());
-        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 0 201 0 60000"], "its beginning may be recorded all the same");
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 0 201 0 60000 0"], "its beginning may be recorded all the same");
         lease.fence = Some(9);
         let mut redis = script([Some(Reply::Bulk(b"1 fence=9 more".to_vec()))]);
         let record = Some(b"fence=9 more".to_vec());
         let done = release(&mut redis, &lease, MARGIN, &end);
         assert_eq!(done, Ok(Release { lock: Released::Free, record }));
-        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 3 0 60000"]);
-        let success = End { result: b"0".to_vec(), success: true, ran: true };
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 3 0 60000 42"]);
+        let success = End { result: b"0".to_vec(), success: true, ran: true, took: Duration::ZERO };
         let mut redis = script([Some(Reply::Bulk(b"-1 ".to_vec()))]);
         let done = release(&mut redis, &lease, MARGIN, &success);
         assert_eq!(done, Ok(Release { lock: Released::Lost, record: Some(Vec::new()) }));
-        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 0 1 60000"]);
+        assert_eq!(redis.asked, ["EVAL 2 k r TOKEN 0 0 1 0 1 60000 0"]);
     }
 
     #[test]

@@ -212,7 +212,9 @@ mod tests {
     fn record(host: &str, end: Option<u64>) -> Record {
         let run = Run { host: host.into(), pid: 7, program: b"job".to_vec() };
         let begun = Record::begin(None, &run, 1_000_000);
-        end.map_or(begun.clone(), |end| begun.ended(&End { result: b"0".to_vec(), success: true, ran: true }, end))
+        end.map_or(begun.clone(), |end| {
+            begun.ended(&End { result: b"0".to_vec(), success: true, ran: true, took: Duration::ZERO }, end)
+        })
     }
 
     fn bulk(text: &str) -> Reply {

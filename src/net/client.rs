@@ -96,6 +96,7 @@ impl<'a> Client<'a> {
     fn connect(&mut self) -> Outcome<Connection<'a>> {
         let deadline = self.deadline();
         let socket = self.route.connect(deadline)?;
+        self.route.connected(socket.peer);
         let peer = socket.peer.map_or(Line::default(), |peer| words!(" ({})", peer));
         let server = self.route.server();
         let (stream, may_be_tls, note): (AnyStream<'a>, _, _) = match (&mut self.credentials.tls, server) {
@@ -192,10 +193,8 @@ impl<'a> Client<'a> {
     /// seconds then.
     fn pause(&mut self, retry: u32, server: &Endpoint, why: &Line) -> bool {
         let (interrupts, budget, hears_nothing) = (self.interrupts, &self.budget, self.budget.wake == WakeOn::Nothing);
-        let (wake, hurry) = match hears_nothing {
-            true => (WakeOn::Termination, interrupts.hurries_until()),
-            false => (budget.wake, Instant::NEVER),
-        };
+        let heedless = (WakeOn::Termination, interrupts.hurries_until());
+        let (wake, hurry) = if hears_nothing { heedless } else { (budget.wake, Instant::NEVER) };
         let mut pause = clock::jittered(self.server.backoff.saturating_mul(retry));
         if hears_nothing && interrupts.is_pending(wake) {
             pause = Duration::ZERO;

@@ -19,6 +19,15 @@ struct Way {
     peer: Option<SocketAddr>,
     /// Whether it has failed since.
     failed: bool,
+    /// The address that was connected to last, and the one that has failed last, which comes after the others.
+    tried: Option<SocketAddr>,
+    shunned: Option<SocketAddr>,
+}
+
+impl Way {
+    fn to(endpoint: Endpoint, peer: Option<SocketAddr>) -> Self {
+        Self { endpoint, peer, failed: false, tried: None, shunned: None }
+    }
 }
 
 /// The ways to the lock.
@@ -31,7 +40,7 @@ pub(super) struct Route<'a> {
 
 impl<'a> Route<'a> {
     pub(super) fn new(endpoint: Endpoint, variables: &'a Variables) -> Self {
-        Self { home: Way { endpoint, peer: None, failed: false }, node: None, variables }
+        Self { home: Way::to(endpoint, None), node: None, variables }
     }
 
     fn way(&self) -> &Way {
@@ -44,7 +53,11 @@ impl<'a> Route<'a> {
 
     pub(super) fn answered(&mut self, peer: Option<SocketAddr>) {
         let way = self.node.as_mut().unwrap_or(&mut self.home);
-        (way.peer, way.failed) = (peer, false);
+        (way.peer, way.failed, way.shunned) = (peer, false, None);
+    }
+
+    pub(super) fn connected(&mut self, peer: Option<SocketAddr>) {
+        self.node.as_mut().unwrap_or(&mut self.home).tried = peer;
     }
 
     /// What the failure of an exchange means for the next.
@@ -58,12 +71,12 @@ impl<'a> Route<'a> {
                     }
                     _ => None,
                 };
-                self.node = Some(Way { endpoint: node.clone(), peer, failed: false });
+                self.node = Some(Way::to(node.clone(), peer));
             }
             Kind::Busy | Kind::Final => {}
             Kind::Lost | Kind::ReadOnly if self.node.is_some() => self.node = None,
-            Kind::Lost => self.home.failed = true,
-            Kind::ReadOnly => self.home.peer = None,
+            Kind::Lost => (self.home.failed, self.home.shunned) = (true, self.home.tried),
+            Kind::ReadOnly => (self.home.peer, self.home.shunned) = (None, self.home.tried),
         }
     }
 
@@ -82,7 +95,7 @@ impl<'a> Route<'a> {
                 _ => Failure::lost(words!("name lookup failed: {}", Cause(&error))),
             })
         };
-        let addresses = match (known(host, port), way.peer) {
+        let mut addresses = match (known(host, port), way.peer) {
             (Some(mut addresses), peer) => {
                 if addresses.last().copied() == peer {
                     addresses.reverse();
@@ -99,6 +112,8 @@ impl<'a> Route<'a> {
                 },
             },
         };
+        // Stable: only what has failed goes to the end.
+        addresses.sort_by_key(|address| Some(*address) == way.shunned);
         Socket::tcp(&addresses, deadline)
     }
 }

@@ -246,7 +246,7 @@ impl Held for LocalStore<'_> {
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
-        let was_ours = self.end(&end_of(exit));
+        let was_ours = self.end(&end_of(exit, Duration::ZERO));
         if random().is_multiple_of(SWEEPS) {
             lockfile::sweep(&self.folder, SWEPT);
         }

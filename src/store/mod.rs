@@ -14,6 +14,7 @@ use crate::lock::{End, Entry, Record, Released, Status};
 use crate::text::{Escaped, Line, Span};
 use crate::words;
 use rustix::process::Signal;
+use std::time::Duration;
 
 /// A lock that is not held.
 pub trait LockStore<'a> {
@@ -99,13 +100,13 @@ fn not_begun(code: u8) -> End {
     End { result: code.to_string().into_bytes(), ..End::default() }
 }
 
-/// The end of a run whose command ended so, for its record.
-fn end_of(exit: ExitReason) -> End {
+/// The end of a run whose command ended so, and took so long, for its record.
+fn end_of(exit: ExitReason, took: Duration) -> End {
     let result = match exit {
         ExitReason::Code(code) => code.to_string(),
         ExitReason::Signal(signal) => format!("signal:{signal}"),
         ExitReason::Stopped(StopReason::TimedOut) => "timeout".to_owned(),
         ExitReason::Stopped(StopReason::LockLost) => "lost".to_owned(),
     };
-    End { result: result.into_bytes(), success: exit == ExitReason::Code(0), ran: true }
+    End { result: result.into_bytes(), success: exit == ExitReason::Code(0), ran: true, took }
 }

@@ -183,7 +183,9 @@ impl Held for RedisStore<'_> {
             budget = Budget { attempts: 0, ..self.client.insistence(Instant::after(GIVE_BACK)) };
         }
         let margin = self.client.server.timeout;
-        let released = lock::release(self.client.with(budget), &self.lease, margin, &end_of(exit));
+        let began = self.lease.hold_end.before(self.lease.options.release);
+        let end = end_of(exit, Instant::now().since(began).unwrap_or_default());
+        let released = lock::release(self.client.with(budget), &self.lease, margin, &end);
         self.client.close();
         let text = released.as_ref().ok().and_then(|release| release.record.clone());
         let record = text.as_deref().and_then(Record::parse);

@@ -88,7 +88,12 @@ impl Host {
             Phase::Releasing => b"1",
             _ => b"201",
         };
-        End { result: result.to_vec(), success: false, ran: self.phase == Phase::Releasing }
+        End {
+            result: result.to_vec(),
+            success: false,
+            ran: self.phase == Phase::Releasing,
+            took: std::time::Duration::ZERO,
+        }
     }
 
     /// Whether the code of this phase looks at the clock before it has heard anything.

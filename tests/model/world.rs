@@ -196,7 +196,13 @@ impl Setting {
 fn recorded(start: u64) -> Vec<u8> {
     let run = Run { host: b"h9".to_vec(), pid: 9, program: b"job".to_vec() };
     let record = Record::begin(None, &run, start);
-    record.ended(&golock::lock::End { result: b"0".to_vec(), success: true, ran: true }, start).line().to_vec()
+    record
+        .ended(
+            &golock::lock::End { result: b"0".to_vec(), success: true, ran: true, took: std::time::Duration::ZERO },
+            start,
+        )
+        .line()
+        .to_vec()
 }
 
 impl World {

@@ -5,7 +5,7 @@ use rustix::process::{Signal, kill_process};
 use crate::support::job_tools::Notes;
 use crate::support::ledger::{Facts, Ledger, NAME, Witness, host, now};
 use crate::support::successor::take_over;
-use crate::support::watch::is_alive;
+use crate::support::watch::{descriptors, is_alive};
 use crate::support::{each, until};
 
 /// The fields of a run that has ended, in their order, but for `ttl` and `ok`.
@@ -51,6 +51,21 @@ fn a_run_that_ends_is_told_to_the_letter() {
         assert_eq!(facts.get("ok"), if is_success { facts.get("end") } else { "" });
         assert_eq!((facts.get("fence"), parent.to_string()), (&*fence.to_string(), pid));
     });
+}
+
+#[test]
+fn a_run_ends_when_its_job_does_though_redis_is_away_then() {
+    let (ledger, witness) = (Ledger::redis(), Witness::new());
+    let running = ledger.golock().args(witness.gated("exit 3")).spawn();
+    witness.began();
+    ledger.server().stop();
+    witness.open();
+    until("golock releases", || descriptors(running.pid()).iter().any(|file| file.starts_with("socket:")));
+    let released = now();
+    until("time passes", || now() > released + 50);
+    ledger.server().cont();
+    running.wait().assert_silent(3);
+    assert!(ledger.number("end") <= released, "{} after {released}", ledger.record());
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Fleet {
             self.greatest.fetch_max(fence, Ordering::SeqCst);
             fences.push(fence);
             let success = dice.below(2) == 0;
-            let end = End { result: vec![b'1' - u8::from(success)], success, ran: true };
+            let end = End { result: vec![b'1' - u8::from(success)], success, ran: true, took: Duration::ZERO };
             if dice.below(8) > 0 {
                 release(&mut line, &lease, Duration::from_secs(1), &end).unwrap();
             } else {

@@ -12,7 +12,7 @@ const LOGIN: [(&str, &str); 2] = [("AUTH", "0123456789abcdef"), ("DB", "3")];
 /// How many digits the rest of a grace of 40 s has in milliseconds, unless the machine is slow.
 const GRACE_DIGITS: usize = 5;
 
-/// How many digits the milliseconds have that pass from the start to the confirmation.
+/// How many digits the milliseconds have that pass from the start to the confirmation, or from the job's end to the release.
 const ELAPSED_DIGITS: usize = 1;
 
 /// The cells of this row of the table "what is said", without the first.
@@ -77,10 +77,10 @@ fn a_run_and_a_skipped_run_say_what_is_written() {
     let run = ended(&scene);
     // Behind the token of the EVAL that releases.
     let rest = run[1].commands()[0][6].len();
-    // Behind who runs what: for how many milliseconds golock has been running.
-    let elapsed = run[0].commands()[2][10].len();
+    // Behind who runs what, for how many milliseconds golock has been running; and since when the job has ended.
+    let elapsed = run[0].commands()[2][10].len() + run[1].commands()[0][12].len();
     let mut said_by_run = said(&of_the_table(run));
-    said_by_run[1] = said_by_run[1] - rest + GRACE_DIGITS - elapsed + ELAPSED_DIGITS;
+    said_by_run[1] = said_by_run[1] - rest + GRACE_DIGITS - elapsed + 2 * ELAPSED_DIGITS;
     assert_eq!(said_by_run, figures("a run", &SAID));
     // Its grace is not over.
     fleet(&scene).run().assert_silent(200);

@@ -90,6 +90,10 @@ const CONTRADICTIONS: &[Slip] = &[
 const VALUES: &[Slip] = &[
     variable(&[("HOST", "h:6380")], "CRONLOCK_HOST: it holds a port; write CRONLOCK_HOST=h and CRONLOCK_PORT=6380"),
     option(&["--host", "[::1]:6380"], "--host: it holds a port; write CRONLOCK_HOST=::1 and CRONLOCK_PORT=6380"),
+    variable(
+        &[("HOST", "cron:secret@h")],
+        "CRONLOCK_HOST: it holds a user or a password; they belong into CRONLOCK_URL",
+    ),
     option(&["--host", "[::1]6380"], "--host: \"[::1]6380\" is not a host"),
     option(&["--host", "redis://h:6380/2"], "--host: it is a URL; that is CRONLOCK_URL"),
     variable(&[("HOST", "rediss://:secret@h")], "CRONLOCK_HOST: it is a URL; that is CRONLOCK_URL"),
