@@ -141,6 +141,7 @@ fn is_secret_option(arg: &[u8]) -> bool {
     [&b"--auth"[..], b"--url"].iter().any(is_one) || arg.strip_prefix(b"--host=").is_some_and(is_url)
 }
 
+/// Whether it may hold a password: a URL, or its part behind the scheme.
 fn is_url(value: &[u8]) -> bool {
-    value.windows(3).any(|part| part == b"://")
+    value.windows(3).any(|part| part == b"://") || value.contains(&b'@')
 }

@@ -275,7 +275,7 @@ impl Settled {
         if host.starts_with(b"/") {
             return if self.is_on(Id::Tls) { Err(Expected::Refused(vec![Id::Tls, Id::Url])) } else { Ok(()) };
         }
-        let is_url = host.windows(3).any(|part| part == b"://") || host.starts_with(b"unix:");
+        let is_url = host.windows(3).any(|part| part == b"://") || host.starts_with(b"unix:") || host.contains(&b'@');
         if !is_text(host) || (!is_by_url && (is_url || bare_host(host).is_none())) {
             return Err(Expected::Refused(vec![Id::Host]));
         }

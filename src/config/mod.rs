@@ -100,6 +100,10 @@ impl<'a> Invocation<'a> {
         settings.read_file()?;
         settings.check_numbers()?;
         settle(settings)?;
+        let resets = settings.switch(Id::Reset) && settings.source(Id::Reset) == Some(Source::Option);
+        if resets && !matches!(settings.action, Action::Run) {
+            return Err("--reset does nothing beside --status, --list, --metrics or --print-key".into());
+        }
         let config = Config::build(settings, env)?;
         let is_nameless = settings.command.is_empty() && !settings.has(Id::Key);
         Ok(match settings.action {

@@ -90,6 +90,7 @@ const CONTRADICTIONS: &[Slip] = &[
 const VALUES: &[Slip] = &[
     variable(&[("HOST", "h:6380")], "CRONLOCK_HOST: it holds a port; write CRONLOCK_HOST=h and CRONLOCK_PORT=6380"),
     option(&["--host", "[::1]:6380"], "--host: it holds a port; write CRONLOCK_HOST=::1 and CRONLOCK_PORT=6380"),
+    option(&["--reset", "--status"], "--reset does nothing beside --status, --list, --metrics or --print-key"),
     variable(
         &[("HOST", "cron:secret@h")],
         "CRONLOCK_HOST: it holds a user or a password; they belong into CRONLOCK_URL",
