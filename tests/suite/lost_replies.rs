@@ -52,7 +52,8 @@ fn a_line_that_passes_single_bytes_changes_nothing() {
 fn a_request_that_arrives_after_the_release_takes_the_lock_until_its_ttl_ends() {
     let server = Server::start(&[]);
     let scene = Scene::new(&server, Job::exits(7));
-    scene.golock().set("RELEASE", "60").run().assert_silent(7);
+    // With a record, the confirmation in it would find that the run has ended, and give the lock back.
+    scene.golock().set("RELEASE", "60").set("RECORD", "0").run().assert_silent(7);
     scene.assert_released();
     let request = scene.proxy.records().swap_remove(0).request;
     let mut line = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
