@@ -1,5 +1,5 @@
-//! Text for people, in one line each. Bytes from outside enter it through [`Escaped`] alone: [`words!`] takes nothing
-//! that is not [`Shown`], and neither bytes nor strings that were made at run time are.
+//! Text for people, in one line each. Bytes from outside enter it through [`Escaped`] alone: [`words!`](crate::words) takes
+//! nothing that is not [`Shown`], and neither bytes nor strings that were made at run time are.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter, Write};
@@ -20,7 +20,7 @@ pub trait Log {
 /// What may stand in a text as it is: it holds no control character and no secret.
 pub trait Shown: Display {}
 
-/// A text that only [`words!`] makes, or that is a literal in the program.
+/// A text that only [`words!`](crate::words) makes, or that is a literal in the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(String);
 
@@ -65,7 +65,7 @@ impl From<&'static str> for Line {
 }
 
 impl Line {
-    /// For [`words!`].
+    /// For [`words!`](crate::words).
     pub fn made_of(parts: fmt::Arguments<'_>) -> Self {
         Self(parts.to_string())
     }

@@ -12,8 +12,8 @@
 //! 8. A release MUST NOT lengthen a lock without a lease, and a renewal MUST NOT reach beyond RELEASE.
 //! 9. The record MUST NOT decide who holds the lock, and what fails in it MUST NOT fail the lock.
 //!
-//! Decisions are pure functions of replies and clocks. The exchanges go through [`Exchange`], which knows nothing of
-//! locks, so that anything that answers like Redis can stand behind it. DESIGN.md says where each law is kept.
+//! Decisions are pure functions of replies and clocks. The exchanges go through [`Exchange`](crate::exchange::Exchange), which
+//! knows nothing of locks, so that anything that answers like Redis can stand behind it. DESIGN.md says where each law is kept.
 
 mod acquire;
 mod lease;
