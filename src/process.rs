@@ -96,9 +96,11 @@ impl Variables {
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let strings = self.0.bytes.split(|&byte| byte == 0);
-        // A name may begin with an equals sign.
-        let end_of_name = |string: &[u8]| string.iter().skip(1).position(|&byte| byte == b'=').map(|at| at + 1);
-        strings.filter_map(move |string| Some((&string[..end_of_name(string)?], &string[end_of_name(string)? + 1..])))
+        strings.filter_map(|string| {
+            // A name may begin with an equals sign.
+            let end = string.iter().skip(1).position(|&byte| byte == b'=')? + 1;
+            Some((&string[..end], &string[end + 1..]))
+        })
     }
 
     /// The value of a variable.

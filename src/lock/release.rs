@@ -246,6 +246,12 @@ mod tests {
                 (outcome, vec!["GET k".to_owned(), step.to_owned()])
             );
         }
+        let (cut, asked) = plainly([Some(own()), ok()], 5500, 9000);
+        assert_eq!(
+            (cut, &*asked[1]),
+            (Ok(Released::InGrace(grace(5000))), "SET k TOKEN XX EX 5"),
+            "it lengthens nothing"
+        );
     }
 
     #[test]

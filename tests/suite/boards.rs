@@ -12,6 +12,17 @@ use crate::support::job_tools::Notes;
 use crate::support::ledger::{Ledger, NAME, Witness, now};
 use crate::support::{Golock, Server, each};
 
+#[test]
+fn who_reads_no_further_is_told_nothing() {
+    let ledger = Ledger::redis();
+    ledger.golock().args(["true"]).run().assert_silent(0);
+    // A pipe whose reader has gone, as behind head(1).
+    let unread = r#"exec perl -e 'pipe R, W; close R; open STDOUT, ">&", W; exec @ARGV' "$0" "$@""#;
+    for action in ["--list", "--metrics", "--status"] {
+        ledger.golock().prelude(unread).args([action]).run().assert_silent(201);
+    }
+}
+
 /// The words of a record of which the run has ended with this result, after so many failures, at this time.
 fn ended(program: &str, result: &str, failed: u64, end: u64) -> String {
     let (start, ok) = (end - 1500, if failed == 0 { end } else { end - 86_400_000 });

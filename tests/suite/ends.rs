@@ -1,5 +1,7 @@
 //! Every field of the record and of `--status` against what really happened, in Redis and on one host.
 
+use std::fs;
+
 use rustix::process::{Signal, kill_process};
 
 use crate::support::job_tools::Notes;
@@ -235,7 +237,8 @@ fn a_command_that_could_not_be_started_has_not_run() {
 fn only_the_base_name_of_a_command_is_recorded() {
     each(&Ledger::both(), |ledger| {
         let notes = Notes::new();
-        let odd = notes.executable("back up\u{1b}[2J\"=%.sh", "#!/bin/sh\nexit 0\n");
+        fs::create_dir(notes.path("a folder")).unwrap();
+        let odd = notes.executable("a folder/back up\u{1b}[2J\"=%.sh", "#!/bin/sh\nexit 0\n");
         ledger.golock().args([odd.as_os_str(), "--password=secret".as_ref()]).run().assert_silent(0);
         assert_eq!(ledger.field("program"), "back%20up%1B%5B2J%22%3D%25.sh");
         assert_eq!(ledger.status().get("program"), ledger.field("program"));

@@ -163,6 +163,18 @@ fn where_eval_is_refused_nothing_starts_on_a_lock_that_may_be_over() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_golock_that_stands_still_before_the_start_gives_the_lock_back() {
+    let (server, job) = (Server::start(&[]), Job::exits(7));
+    // Its second signalfd4 comes after the confirmation. A tenth of RELEASE may pass.
+    let inject = "-e trace=signalfd4 -e inject=signalfd4:delay_enter=4000000:when=2";
+    let golock = graceless(server.port()).set("KEY", "late").set("RELEASE", "30");
+    let golock = golock.prelude(&format!(r#"exec strace -qq -o /dev/null {inject} "$0" "$@""#));
+    golock.args(job.command()).run().assert_one_line(201, &["did not run", "stood still for too long"]);
+    assert_eq!((job.runs(), server.get(NAME)), (0, None));
+}
+
+#[test]
 fn a_lock_counts_from_its_confirmation() {
     let server = Server::start(&[]);
     let (line, job) = (Withheld::start(server.port(), ACQUIRE), Job::gated(7));

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use crate::support::each;
 use crate::support::golock::Golock;
 use crate::support::job_tools::Notes;
 use crate::support::ledger::{Ledger, NAME, Witness, host, now};
+use crate::support::{Server, each};
 
 /// 3 days, 2 hours and a half.
 const LONG: u64 = ((3 * 24 + 2) * 60 + 30) * 60_000;
@@ -165,6 +165,17 @@ fn the_grace_of_a_run_that_has_failed_is_told_as_that() {
         let told = format!("{line}{host}); held for the grace of the run on {host} that ended {end}\n");
         assert_eq!((done.code, &*done.stderr), (203, &*told));
     }
+}
+
+#[test]
+fn a_failing_run_that_is_overdue_does_not_show_a_password_in_its_record() {
+    // The server repeats it: it is the name of this host.
+    let server = Server::start(&["--requirepass", &host()]);
+    let golock = Golock::new(server.port()).set("AUTH", host()).set("KEY", "job").set("MAX_AGE", "1");
+    let done = golock.args(Notes::new().job("sleep 2; exit 1")).run();
+    assert_eq!(done.code, 1);
+    let end = done.stderr.split_once("(last: exit 1 on ").map(|(_, end)| end);
+    assert!(end.is_some_and(|end| end.starts_with("***") && !end.contains(&host())), "{done:?}");
 }
 
 #[test]

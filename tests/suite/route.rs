@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::forward::forward;
 use crate::support::job_tools::{Notes, graceless, quoted};
 use crate::support::redis::free_port;
-use crate::support::{Golock, Job, Scripted, Server, until};
+use crate::support::{Golock, Job, Scripted, Server, each, until};
 
 /// The name of Redis in these tests.
 const HOST: &str = "redis.test";
@@ -156,6 +156,24 @@ fn of_several_addresses_one_that_swallows_packets_costs_little() {
     let golock = hosts.golock(second.port()).set("REDIS_TIMEOUT", "1h");
     golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
     assert_eq!((second.connections(), server.get(NAME)), (2, None));
+}
+
+#[test]
+fn an_address_that_answers_nothing_of_use_comes_after_the_others() {
+    // It hangs up, or may not write; one further try is to go elsewhere.
+    each(&[false, true], |&may_not_write| {
+        let (server, replica) = (Server::start(&[]), Server::start(&["--replicaof", "127.0.0.1", "1"]));
+        let (hosts, port) = (Hosts::new(&[FIRST, SECOND]), replica.port());
+        let second = way(SECOND, free_port(), server.port());
+        let first = Scripted::start_at((FIRST, second.port()).into(), move |_, client| {
+            if may_not_write {
+                forward(client, port);
+            }
+        });
+        let golock = hosts.golock(second.port()).set("RECONNECT_ATTEMPTS", "1");
+        golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
+        assert_eq!((first.connections(), second.connections(), server.get(NAME)), (1, 2, None));
+    });
 }
 
 #[test]
