@@ -8,7 +8,9 @@ use crate::clock::Instant;
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_current_process_group, kill_process, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_current_process_group, kill_process, waitid,
+};
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +22,9 @@ const TERMINATION: [Signal; 6] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal
 
 /// Those of job control, which golock handles as long as there is a job.
 const JOB_CONTROL: [Signal; 4] = [Signal::CONT, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+
+/// By which a golock that was to become the job says that it could not. Nobody else sends it to golock.
+const NOT_STARTED: Signal = Signal::URG;
 
 /// How long an exchange waits without looking at its deadline: poll's clock stands still while a host is suspended.
 const SLICE: Duration = Duration::from_secs(1);
@@ -89,6 +94,8 @@ pub struct Interrupts {
     /// Those that golock inherited as ignored, once one has arrived.
     ignored: OnceCell<Set>,
     job: Cell<Option<Pid>>,
+    /// Who has said that it could not become the job.
+    not_started: Cell<Option<Pid>>,
 }
 
 impl Interrupts {
@@ -99,13 +106,13 @@ impl Interrupts {
         let signals = mask(&TERMINATION) | Named::SIGCHLD;
         signals.thread_block()?;
         let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let (pending, asked_to_end, ignored, job) = Default::default();
-        Ok(Self { fd, pending, asked_to_end, ignored, job })
+        let (pending, asked_to_end, ignored, job, not_started) = Default::default();
+        Ok(Self { fd, pending, asked_to_end, ignored, job, not_started })
     }
 
     /// Collects the signals of job control as well. Until then, Ctrl-Z stops golock like any program.
     pub fn control_job(&self) -> io::Result<()> {
-        let signals = mask(&TERMINATION) | mask(&JOB_CONTROL) | Named::SIGCHLD;
+        let signals = mask(&TERMINATION) | mask(&JOB_CONTROL) | mask(&[Signal::CHILD, NOT_STARTED]);
         signals.thread_block()?;
         Ok(self.fd.set_mask(&signals)?)
     }
@@ -113,6 +120,12 @@ impl Interrupts {
     /// Makes this child the one whose end is that of the job.
     pub fn watch(&self, job: Pid) {
         self.job.set(Some(job));
+    }
+
+    /// Whether `child`, which has ended, was a golock that could not become the job.
+    pub fn could_not_start(&self, child: Pid) -> bool {
+        self.collect();
+        self.not_started.get() == Some(child)
     }
 
     /// Stops `whom` by `signal`, as its default effect is, and returns when we have been continued. False if nothing
@@ -232,6 +245,10 @@ impl Interrupts {
     fn collect(&self) {
         while let Ok(Some(info)) = self.fd.read_signal() {
             let arrived = 1 << info.ssi_signo;
+            if arrived == set(&[NOT_STARTED]) {
+                self.not_started.set(info.ssi_pid.try_into().ok().and_then(Pid::from_raw));
+                continue;
+            }
             let is_child = arrived == set(&[Signal::CHILD]);
             let ignored = if is_child { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
             let heard = arrived & !ignored;
@@ -258,6 +275,12 @@ impl Interrupts {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.job.get().is_none_or(|job| !matches!(waitid(WaitId::Pid(job), options), Ok(None)))
     }
+}
+
+/// Tells the golock that has started this one, to become the job, that it could not. False if there is nobody to tell: in a
+/// PID namespace of its own (unshare -p) a process does not see its parent.
+pub fn tell_not_started() -> bool {
+    getppid().is_some_and(|parent| kill_process(parent, NOT_STARTED).is_ok())
 }
 
 /// The deadline of one exchange, and the signals that end it early.

@@ -31,8 +31,12 @@ type Refusal = (Outcome, Option<Line>);
 /// Runs golock with `args`, which do not hold the program's name, in the environment `env`; returns its exit code.
 pub fn run(args: &[OsString], env: &Variables) -> u8 {
     let start = Instant::now();
-    if let Some((program, error)) = job::become_job(args) {
-        return end(&Report::new(Some(program)), Err(not_started(program, &error)));
+    match job::become_job(args) {
+        Some(job::Failure::Told(code)) => return code,
+        Some(job::Failure::Untold(program, error)) => {
+            return end(&Report::new(Some(program)), Err(not_started(program, &error)));
+        }
+        None => {}
     }
     if let Some(addresses) = net::answer_lookup(args) {
         return end(&Report::new(None), print(addresses.as_bytes(), Outcome::Printed));
@@ -85,6 +89,14 @@ fn refusal(error: Error) -> Refusal {
 fn not_started(program: &OsStr, error: &io::Error) -> Refusal {
     let outcome = ExecError::of(error).map_or(Outcome::Failed, Outcome::CannotExec);
     (outcome, Some(words!("cannot start {}: {}", Escaped::path(program), Cause(error))))
+}
+
+/// Gives back a lock under which nothing has run, and adds to `refusal` what that could not do.
+fn given_back(held: Box<dyn Held + '_>, (outcome, why): Refusal) -> Refusal {
+    match held.abandon(outcome.exit_code()) {
+        Ok(()) => (outcome, why),
+        Err(left) => (outcome, why.map(|why| words!("{}; {}", why, left))),
+    }
 }
 
 /// What golock was called for.
@@ -142,6 +154,10 @@ impl Call<'_> {
         let (exit, terminal) = supervisor.supervise(held.as_mut()).map_err(|error| {
             failed(words!("cannot wait for the command: {}; its lock stays until RELEASE", Cause(&error)))
         })?;
+        let exit = match exit {
+            Ok(exit) => exit,
+            Err(error) => return Err(given_back(held, not_started(self.program(), &error))),
+        };
         self.finish(held, exit);
         if exit == ExitReason::Signal(Signal::INT.as_raw()) {
             terminal.pass_on_interrupt(&interrupts);
@@ -279,13 +295,7 @@ impl Call<'_> {
                 let left = held.abandon(Outcome::Interrupted(signal).exit_code()).err();
                 refusal(Error::Interrupted(signal, left))
             }
-            Err(error) => {
-                let (outcome, why) = not_started(self.program(), &error);
-                match held.abandon(outcome.exit_code()) {
-                    Ok(()) => (outcome, why),
-                    Err(left) => (outcome, why.map(|why| words!("{}; {}", why, left))),
-                }
-            }
+            Err(error) => given_back(held, not_started(self.program(), &error)),
         })
     }
 

@@ -1,4 +1,5 @@
 use super::Terminal;
+use crate::interrupt::tell_not_started;
 use crate::process::{CStrings, ENOEXEC, SELF, Spawn, is_no_self, unblock_stops};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::ffi::{OsStr, OsString};
@@ -72,8 +73,8 @@ fn with_shell<T>(
 }
 
 /// If `args` are those of a golock that is to become a job, becomes the command that they name: between fork and exec only
-/// unsafe code could do what it does. It returns only if that failed: with the program and the reason.
-pub fn become_job(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
+/// unsafe code could do what it does. It returns only if that failed.
+pub fn become_job(args: &[OsString]) -> Option<Failure<'_>> {
     let [mark, parent, program, command @ ..] = args else { return None };
     if mark != MARK {
         return None;
@@ -81,12 +82,22 @@ pub fn become_job(args: &[OsString]) -> Option<(&OsStr, io::Error)> {
     // std ignores SIGPIPE. A signal that is caught instead has its default effect after execve(2); for this one it
     // never fails.
     let _ = signal_hook::flag::register(Signal::PIPE.as_raw(), Arc::default());
-    if let Some(error) = if parent == FREE { None } else { bind(parent).err() } {
-        return Some((program, error));
-    }
-    unblock_stops();
-    let error = with_shell(Path::new(program), command, |program, words| Err::<(), _>(words.exec(program))).err()?;
-    Some((program, error))
+    let bound = if parent == FREE { Ok(()) } else { bind(parent) };
+    let error = bound.and_then(|()| {
+        unblock_stops();
+        with_shell(Path::new(program), command, |program, words| Err::<(), _>(words.exec(program)))
+    });
+    let error = error.err()?;
+    let code = error.raw_os_error().and_then(|code| u8::try_from(code).ok());
+    Some(code.filter(|_| tell_not_started()).map_or(Failure::Untold(program, error), Failure::Told))
+}
+
+/// How a golock ends that could not become the job.
+pub enum Failure<'a> {
+    /// With this exit code, which is the error's: the golock that has started it says the rest.
+    Told(u8),
+    /// It has to say itself why this program was not started.
+    Untold(&'a OsStr, io::Error),
 }
 
 /// From here on the kernel kills the process when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), until it changes its

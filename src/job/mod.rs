@@ -7,7 +7,7 @@ mod supervise;
 mod terminal;
 
 pub use find::{ExecError, find};
-pub use launch::{Binding, become_job, launch};
+pub use launch::{Binding, Failure, become_job, launch};
 pub use state::{Action, EVENTS, Event, STATES, State};
 pub use supervise::{Supervisor, adopt_orphans};
 pub use terminal::Terminal;

@@ -76,22 +76,32 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job
-    /// has to end, what it has started and left behind in its group counts as the job.
-    pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(ExitReason, Terminal)> {
+    /// has to end, what it has started and left behind in its group counts as the job. In the result stands an error if
+    /// the job did not even begin.
+    pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(io::Result<ExitReason>, Terminal)> {
         let schedule = lock.schedule();
         let timer = if schedule.renew_at.min(schedule.stop_at) < Instant::NEVER { Timer::new() } else { None };
         loop {
             while let Some(event) = self.next(lock)? {
                 if self.handle(event, lock) {
                     self.terminal.finish(self.interrupts);
-                    let exit = self.status.map_or(ExitReason::Code(0), ExitReason::of);
-                    return Ok((self.why.map_or(exit, ExitReason::Stopped), self.terminal));
+                    return Ok((self.exit(), self.terminal));
                 }
             }
             let next = self.wakes_at(lock);
             let timer = timer.as_ref().filter(|timer| next < Instant::NEVER && timer.set(next));
             // Whatever ended the wait, the loop looks for itself.
             let _ = self.interrupts.wait(timer.map(|timer| (timer.as_fd(), PollFlags::IN)), next, WakeOn::AnySignal);
+        }
+    }
+
+    fn exit(&self) -> io::Result<ExitReason> {
+        let exit = self.status.map_or(ExitReason::Code(0), ExitReason::of);
+        match exit {
+            ExitReason::Code(code) if self.interrupts.could_not_start(self.job) => {
+                Err(io::Error::from_raw_os_error(code.into()))
+            }
+            _ => Ok(self.why.map_or(exit, ExitReason::Stopped)),
         }
     }
 

@@ -128,7 +128,9 @@ fn broken_command() -> Notes {
 #[test]
 fn a_command_that_cannot_be_started_gives_the_lock_back_or_says_how_long_it_stays() {
     let notes = broken_command();
-    each(&[true, false], |&answers| {
+    // With LEASE it is golock at first what cannot become the command.
+    let cases = [("0", true), ("0", false), ("60", true), ("60", false)];
+    each(&cases, |&(lease, answers)| {
         let server = Server::start(&[]);
         let port = server.port();
         // The second connection is the one that gives back.
@@ -137,16 +139,18 @@ fn a_command_that_cannot_be_started_gives_the_lock_back_or_says_how_long_it_stay
                 forward(client, port);
             }
         });
-        let golock = graceless(line.port()).set("KEY", "given").set("RECONNECT_ATTEMPTS", "1");
-        let done = golock.args([notes.path("backup.sh")]).run();
+        let golock = Golock::new(line.port()).set("KEY", "given").set("LEASE", lease).set("RECONNECT_ATTEMPTS", "1");
+        let done = golock.set("RECONNECT_BACKOFF", "0").args([notes.path("backup.sh")]).run();
         let said = ["golock: backup.sh did not run: cannot start ", "No such file or directory"];
-        let stays = "; cannot release cronlock.given: redis at 127.0.0.1:";
+        let cannot = "; cannot release cronlock.given: redis at 127.0.0.1:";
         if answers {
             done.assert_one_line(127, &said);
             assert!(!done.stderr.contains("stay"), "{done:?}");
             assert_eq!((server.get("cronlock.given"), line.connections()), (None, 2));
         } else {
-            done.assert_one_line(127, &[said[0], said[1], stays, "; it may stay locked for up to 86400 s"]);
+            let seconds = if lease == "0" { "86400" } else { lease };
+            let stays = format!("; it may stay locked for up to {seconds} s");
+            done.assert_one_line(127, &[said[0], said[1], cannot, &stays]);
             assert_eq!(line.connections(), 3);
         }
     });
@@ -156,22 +160,25 @@ fn a_command_that_cannot_be_started_gives_the_lock_back_or_says_how_long_it_stay
 /// at the same time but reaches Redis later, runs it.
 #[test]
 fn a_run_that_could_not_begin_has_not_served_for_another_host() {
-    let server = Server::start(&[]);
-    let (notes, line, job) = (broken_command(), Withheld::start(server.port(), 0), Job::exits(7));
-    let (port, gate) = (server.port(), Arc::new(Gate::default()));
-    let slow = Scripted::start({
-        let gate = Arc::clone(&gate);
-        move |_, client| {
-            gate.wait();
-            forward(client, port);
-        }
+    each(&["0", "60"], |lease| {
+        let server = Server::start(&[]);
+        let (notes, line, job) = (broken_command(), Withheld::start(server.port(), 0), Job::exits(7));
+        let (port, gate) = (server.port(), Arc::new(Gate::default()));
+        let slow = Scripted::start({
+            let gate = Arc::clone(&gate);
+            move |_, client| {
+                gate.wait();
+                forward(client, port);
+            }
+        });
+        let golock = |port: u16| Golock::new(port).set("KEY", "given").set("REDIS_TIMEOUT", "1h");
+        let other = golock(slow.port()).args(job.command()).spawn();
+        until("the other host has been started", || slow.connections() > 0);
+        line.release();
+        let broken = golock(line.port()).set("LEASE", lease).args([notes.path("backup.sh")]);
+        broken.run().assert_one_line(127, &["backup.sh did not run"]);
+        gate.open();
+        other.wait().assert_silent(7);
+        assert_eq!(job.runs(), 1);
     });
-    let golock = |port: u16| Golock::new(port).set("KEY", "given").set("REDIS_TIMEOUT", "1h");
-    let other = golock(slow.port()).args(job.command()).spawn();
-    until("the other host has been started", || slow.connections() > 0);
-    line.release();
-    golock(line.port()).args([notes.path("backup.sh")]).run().assert_one_line(127, &["backup.sh did not run"]);
-    gate.open();
-    other.wait().assert_silent(7);
-    assert_eq!(job.runs(), 1);
 }

@@ -7,11 +7,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::job_control::{goes_on, is_stopped, stop};
 use crate::local::Host;
 use crate::support::desk::Shell;
-use crate::support::job_tools::{EVER, Notes, UNIGNORED, graceless};
+use crate::support::job_tools::{EVER, Notes, graceless, pristine};
 use crate::support::successor::{SUCCESSOR, take_over};
 use crate::support::tenant::{NAME, leasing};
 use crate::support::wait::holds_within;
-use crate::support::watch::is_alive;
+use crate::support::watch::{is_alive, parent};
 use crate::support::{Golock, Job, Server, each, until};
 
 /// A job of one process that writes a line again and again, and handles signals by a line of their own.
@@ -127,15 +127,16 @@ fn a_job_that_is_stopped_for_a_moment_keeps_its_lock() {
     assert_eq!(server.locks(), [""; 0]);
 }
 
-/// Words of shell that lead a session without a terminal, whatever the tests were started from; and those that lead a
-/// process group in the session of the tests, in which the kernel lets itself be stopped what leads it.
-const ALONE: &str = r#"exec setsid "$0" "$@""#;
-const APART: &str = r#"exec perl -e 'setpgrp; exec @ARGV' "$0" "$@""#;
+/// A prelude after which golock leads its session; and one after which it leads a process group below the leader, in
+/// which the kernel lets it be stopped.
+const ALONE: &str = ":";
+const APART: &str = r#"exec perl -e 'if ($g = fork) { waitpid $g, 0; exit $? >> 8 } setpgrp; exec @ARGV' "$0" "$@""#;
 
 /// A job without a terminal, the golock above it, and what it has written.
 struct Bare {
     notes: Notes,
-    golock: crate::support::Running,
+    session: crate::support::Running,
+    golock: Pid,
     job: Pid,
 }
 
@@ -143,10 +144,15 @@ impl Bare {
     #[track_caller]
     fn start(golock: &Golock, prelude: &str) -> Self {
         let notes = Notes::new();
-        let golock = golock.clone().prelude(prelude).args(notes.job(&format!(r#"{TICKING}"$0""#))).spawn();
+        let session = golock.clone().prelude(prelude).args(notes.job(&format!(r#"{TICKING}"$0""#))).spawn();
         let job = notes.pid("pid");
         notes.lines("ticks", 1);
-        Self { notes, golock, job }
+        Self { notes, session, golock: parent(job).unwrap(), job }
+    }
+
+    /// Sends a signal to golock alone.
+    fn signal(&self, signal: Signal) {
+        kill_process(self.golock, signal).unwrap();
     }
 
     /// Stops the job alone, whom nobody would continue.
@@ -164,13 +170,13 @@ fn without_a_terminal_a_stopped_job_stays_so_and_its_lease_is_renewed() {
     bare.stop();
     let (written, token) = (ticks(&bare.notes), server.get(NAME));
     assert!(token.is_some());
-    let is_lost = || server.get(NAME) != token || !is_stopped(bare.job) || is_stopped(bare.golock.pid());
+    let is_lost = || server.get(NAME) != token || !is_stopped(bare.job) || is_stopped(bare.golock);
     assert!(!holds_within(Duration::from_secs(6), is_lost));
     assert_eq!(ticks(&bare.notes), written);
     kill_process(bare.job, Signal::CONT).unwrap();
     until("the job goes on", || ticks(&bare.notes) > written);
     bare.notes.write("open", "");
-    bare.golock.wait().assert_silent(7);
+    bare.session.wait().assert_silent(7);
 }
 
 #[test]
@@ -179,10 +185,10 @@ fn a_stopped_job_is_ended_by_what_ends_a_job() {
     let signals = [(Signal::TERM, 5), (Signal::HUP, 129), (Signal::INT, 130), (Signal::QUIT, 131)];
     each(&signals, |&(signal, code)| {
         let golock = graceless(server.port()).set("KEY", format!("{signal:?}"));
-        let bare = Bare::start(&golock, &format!(r#"ulimit -c 0; exec {UNIGNORED} setsid "$0" "$@""#));
+        let bare = Bare::start(&golock, &pristine());
         bare.stop();
-        bare.golock.signal(signal);
-        bare.golock.wait().assert_silent(code);
+        bare.signal(signal);
+        bare.session.wait().assert_silent(code);
         assert!(!is_alive(bare.job));
     });
     assert_eq!(server.locks(), [""; 0]);
@@ -193,10 +199,10 @@ fn a_signal_of_the_users_own_does_not_wake_a_stopped_job() {
     let server = Server::start(&[]);
     let mut bare = Bare::start(&graceless(server.port()), ALONE);
     bare.stop();
-    bare.golock.signal(Signal::USR1);
-    assert!(!holds_within(Duration::from_millis(200), || bare.golock.has_ended() || !is_stopped(bare.job)));
+    bare.signal(Signal::USR1);
+    assert!(!holds_within(Duration::from_millis(200), || bare.session.has_ended() || !is_stopped(bare.job)));
     kill_process(bare.job, Signal::CONT).unwrap();
-    bare.golock.wait().assert_silent(138);
+    bare.session.wait().assert_silent(138);
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn a_stopped_job_is_ended_at_its_timeout_and_when_its_lease_is_lost() {
         if reason == "LEASE" {
             take_over(&server, NAME);
         }
-        bare.golock.wait().assert_one_line(code, &[]);
+        bare.session.wait().assert_one_line(code, &[]);
         assert!(!is_alive(bare.job));
         // It was woken to end, and has had its time for that.
         assert_eq!(bare.notes.read("log"), "TERM\n");
@@ -222,27 +228,27 @@ fn golock_that_is_told_to_stop_stops_its_job_first() {
     let server = Server::start(&[]);
     let mut bare = Bare::start(&leasing(server.port(), "60"), APART);
     for _ in 0..3 {
-        bare.golock.signal(Signal::TSTP);
-        until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock.pid()));
+        bare.signal(Signal::TSTP);
+        until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock));
         let written = ticks(&bare.notes);
-        bare.golock.signal(Signal::CONT);
-        until("both go on", || goes_on(bare.golock.pid()) && ticks(&bare.notes) > written);
+        bare.signal(Signal::CONT);
+        until("both go on", || goes_on(bare.golock) && ticks(&bare.notes) > written);
     }
-    assert!(!bare.golock.has_ended());
+    assert!(!bare.session.has_ended());
     bare.notes.write("open", "");
-    bare.golock.wait().assert_silent(7);
+    bare.session.wait().assert_silent(7);
 }
 
 #[test]
 fn golock_that_is_told_to_stop_past_its_lease_ends_its_job() {
     let server = Server::start(&[]);
     let bare = Bare::start(&leasing(server.port(), "3"), APART);
-    bare.golock.signal(Signal::TSTP);
-    until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock.pid()));
+    bare.signal(Signal::TSTP);
+    until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock));
     let written = ticks(&bare.notes);
     until("the lock is gone", || server.get(NAME).is_none());
-    bare.golock.signal(Signal::CONT);
-    bare.golock.wait().assert_one_line(201, &[NAME, "lost"]);
+    bare.signal(Signal::CONT);
+    bare.session.wait().assert_one_line(201, &[NAME, "lost"]);
     assert!(!is_alive(bare.job));
     assert_eq!((ticks(&bare.notes), &*bare.notes.read("log")), (written, ""));
 }
@@ -251,13 +257,13 @@ fn golock_that_is_told_to_stop_past_its_lease_ends_its_job() {
 fn golock_that_nobody_could_continue_is_not_stopped() {
     let server = Server::start(&[]);
     let bare = Bare::start(&graceless(server.port()), ALONE);
-    bare.golock.signal(Signal::TSTP);
+    bare.signal(Signal::TSTP);
     // The kernel does not let itself be stopped what would stay so for ever.
     let written = ticks(&bare.notes);
     until("the job goes on", || goes_on(bare.job) && ticks(&bare.notes) > written + 200);
-    assert!(goes_on(bare.golock.pid()));
+    assert!(goes_on(bare.golock));
     bare.notes.write("open", "");
-    bare.golock.wait().assert_silent(7);
+    bare.session.wait().assert_silent(7);
 }
 
 #[test]
@@ -265,7 +271,7 @@ fn a_stopped_job_does_not_keep_a_lost_golock() {
     let (server, job) = (Server::start(&[]), Job::exits(0));
     let bare = Bare::start(&leasing(server.port(), "3"), ALONE);
     bare.stop();
-    bare.golock.signal(Signal::KILL);
+    bare.signal(Signal::KILL);
     until("the kernel has killed the job, too", || !is_alive(bare.job));
     leasing(server.port(), "3").set("WAIT", "1000").args(job.command()).run().assert_silent(0);
 }

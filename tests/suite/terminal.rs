@@ -8,7 +8,7 @@ use crate::support::job_tools::{Notes, WHILE_NOTED, graceless, sleeps, status};
 use crate::support::successor::{SUCCESSOR, take_over};
 use crate::support::tenant::{NAME, OBEDIENT, STUBBORN, Tenant, leasing};
 use crate::support::watch::{is_alive, parent};
-use crate::support::{Server, each, until};
+use crate::support::{Golock, Server, each, until};
 
 /// Waits until the job of these notes runs, and golock watches over it.
 #[track_caller]
@@ -33,6 +33,16 @@ fn the_job_reads_from_the_terminal() {
         assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, "read this\n", ""));
         assert_eq!(server.locks(), [""; 0]);
     });
+}
+
+#[test]
+fn a_command_that_cannot_be_started_leaves_no_grace() {
+    let server = Server::start(&[]);
+    let (desk, notes) = (Desk::new(), Notes::new());
+    let broken = notes.executable("broken.sh", "#!/no/such/interpreter\n");
+    let done = desk.at("", Golock::new(server.port())).args([broken]).run();
+    done.assert_one_line(127, &["broken.sh did not run", "No such file or directory"]);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Desk {
     /// redirection of its input. The first terminal that a leader of a session without one opens becomes its own.
     pub(crate) fn at(&self, stdin: &str, golock: Golock) -> Golock {
         let open = format!(r#"exec <{}; exec {stdin}; exec "$0" "$@""#, self.terminal);
-        golock.prelude(&format!(r#"exec {UNIGNORED} setsid sh -c '{open}' "$0" "$@""#))
+        golock.prelude(&format!(r#"exec {UNIGNORED} sh -c '{open}' "$0" "$@""#))
     }
 }
 
@@ -93,7 +93,7 @@ impl Shell {
         let (desk, notes) = (Desk::new(), Notes::new());
         let shell = r#"exec <>"$0" >&0 2>&0; exec bash --norc --noprofile --noediting -i"#;
         let prelude = format!(
-            r#"export G="$0" D={} PS1="> " TERM=xterm; exec {UNIGNORED} setsid sh -c '{shell}' {}"#,
+            r#"export G="$0" D={} PS1="> " TERM=xterm; exec {UNIGNORED} sh -c '{shell}' {}"#,
             quoted(&notes.folder()),
             desk.terminal,
         );

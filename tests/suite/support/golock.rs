@@ -79,15 +79,14 @@ impl Golock {
         Running { child: command.spawn().expect("golock starts"), stdout, stderr }
     }
 
+    /// As under cron there is no terminal, also where the tests have one: for that it needs a session of its own.
     fn command(&self) -> Command {
         let binary = env::var_os("GOLOCK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_golock").into());
-        let mut command = if self.prelude.is_empty() {
-            Command::new(binary)
-        } else {
-            let mut shell = Command::new("sh");
-            shell.arg("-c").arg(format!("{}; exec \"$0\" \"$@\"", self.prelude)).arg(binary);
-            shell
-        };
+        let mut command = Command::new("setsid");
+        if !self.prelude.is_empty() {
+            command.args(["sh", "-c", &format!("{}; exec \"$0\" \"$@\"", self.prelude)]);
+        }
+        command.arg(binary);
         command.args(&self.words);
         for (name, _) in env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
