@@ -107,6 +107,9 @@ impl<'a> Invocation<'a> {
         let config = Config::build(settings, env)?;
         let is_nameless = settings.command.is_empty() && !settings.has(Id::Key);
         Ok(match settings.action {
+            Action::Lock(LockAction::List | LockAction::Metrics) if !settings.command.is_empty() => {
+                return Err("--list and --metrics take no command: they tell of all jobs under PREFIX".into());
+            }
             Action::Lock(action @ (LockAction::List | LockAction::Metrics)) => Self::Lock(action, config),
             Action::Run if !settings.switch(Id::Reset) && settings.command.is_empty() => {
                 return Err("no command given; see golock --help".into());

@@ -91,6 +91,8 @@ const VALUES: &[Slip] = &[
     variable(&[("HOST", "h:6380")], "CRONLOCK_HOST: it holds a port; write CRONLOCK_HOST=h and CRONLOCK_PORT=6380"),
     option(&["--host", "[::1]:6380"], "--host: it holds a port; write CRONLOCK_HOST=::1 and CRONLOCK_PORT=6380"),
     option(&["--reset", "--status"], "--reset does nothing beside --status, --list, --metrics or --print-key"),
+    option(&["--list", "backup.sh"], "--list and --metrics take no command: they tell of all jobs under PREFIX"),
+    option(&["--metrics", "backup.sh"], "--list and --metrics take no command: they tell of all jobs under PREFIX"),
     variable(
         &[("HOST", "cron:secret@h")],
         "CRONLOCK_HOST: it holds a user or a password; they belong into CRONLOCK_URL",

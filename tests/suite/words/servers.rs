@@ -90,8 +90,8 @@ pub(super) fn answers_to_the_rest() -> Vec<Told> {
     let notes = with_job();
     let acts = |action: &str, answer: fn(&str, &str) -> String| -> Told {
         let server = Scripted::start(move |_, stream| converse(stream, answer));
-        let golock = golock(server.port()).args([action]).args(job(&notes, "exit 3"));
-        golock.run().into()
+        let golock = golock(server.port()).args([action]);
+        if action == "--list" { golock.run().into() } else { golock.args(job(&notes, "exit 3")).run().into() }
     };
     let mut told = vec![
         acts("--reset", |_, _| "+OK\r\n".into()),
