@@ -8,6 +8,9 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// The byte order mark that some editors put in front of a text.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// The content of the file at `path`, of any kind: a pipe is read to its end.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_whole(File::open(path)?, limit)
@@ -22,8 +25,9 @@ fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
 /// A file that may be replaced while golock runs, such as a password or a certificate.
 #[derive(Debug)]
 pub struct Fresh {
-    /// Where it is.
-    pub path: PathBuf,
+    /// The setting that names it.
+    name: &'static str,
+    path: PathBuf,
     /// What was read last.
     pub content: Vec<u8>,
     limit: u64,
@@ -32,12 +36,16 @@ pub struct Fresh {
 impl Fresh {
     /// Reads the file at `path`, of at most `limit` bytes. For a pipe this may wait, and it is the only time that it is
     /// read; so it comes before signals are caught. The words say why it is of no use.
-    pub fn read(path: &Path, limit: u64) -> Result<Self, Line> {
-        match read(path, limit) {
-            Err(error) => Err(words!("{}: {}", Escaped::path(path), Cause(&error))),
-            Ok(content) if content.is_empty() => Err(words!("{}: it is empty", Escaped::path(path))),
-            Ok(content) => Ok(Self { path: path.into(), limit, content }),
-        }
+    pub fn read(name: &'static str, path: &Path, limit: u64) -> Result<Self, Line> {
+        let content =
+            read(path, limit).map_err(|error| words!("{} {}: {}", name, Escaped::path(path), Cause(&error)))?;
+        let file = Self { name, path: path.into(), content, limit };
+        if file.content.is_empty() { Err(words!("{}: it is empty", file.shown())) } else { Ok(file) }
+    }
+
+    /// Its setting and where it is.
+    pub fn shown(&self) -> Line {
+        words!("{} {}", self.name, Escaped::path(&self.path))
     }
 
     /// What it holds now, if that can be read without waiting, is not empty, and differs from what was read last.
@@ -52,7 +60,7 @@ impl Fresh {
     #[must_use]
     pub fn renewed(&self) -> Self {
         let content = self.changed().unwrap_or_else(|| self.content.clone());
-        Self { path: self.path.clone(), limit: self.limit, content }
+        Self { name: self.name, path: self.path.clone(), limit: self.limit, content }
     }
 }
 

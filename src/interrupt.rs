@@ -104,7 +104,8 @@ impl Interrupts {
         // Where SIGCHLD was inherited as ignored, the kernel would reap the job itself, and nobody would know its exit code.
         signal_hook::flag::register(Signal::CHILD.as_raw(), Arc::default())?;
         let signals = mask(&TERMINATION) | Named::SIGCHLD;
-        signals.thread_block()?;
+        // A file that may not grow any more (ulimit -f) is an error, and not our end.
+        (signals | Named::SIGXFSZ).thread_block()?;
         let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let (pending, asked_to_end, ignored, job, not_started) = Default::default();
         Ok(Self { fd, pending, asked_to_end, ignored, job, not_started })
@@ -153,7 +154,7 @@ impl Interrupts {
     }
 
     /// Sends `signal` to `whom`, and lets it through here. Returns if that has not ended us.
-    pub fn raise(&self, signal: Signal, whom: Whom) {
+    pub fn raise(signal: Signal, whom: Whom) {
         whom.send(signal);
         let _ = mask(&[signal]).thread_unblock();
     }

@@ -58,6 +58,9 @@ fn end(report: &Report, done: Result<Outcome, Refusal>) -> u8 {
     if let Some(why) = why {
         report.did_not_run(why);
     }
+    if outcome == Outcome::Interrupted(Signal::INT) {
+        job::end_interrupted();
+    }
     outcome.exit_code()
 }
 
@@ -88,7 +91,13 @@ fn refusal(error: Error) -> Refusal {
 /// What it means that the system did not start `program`.
 fn not_started(program: &OsStr, error: &io::Error) -> Refusal {
     let outcome = ExecError::of(error).map_or(Outcome::Failed, Outcome::CannotExec);
-    (outcome, Some(words!("cannot start {}: {}", Escaped::path(program), Cause(error))))
+    // It was there when it was looked for.
+    let hint = if outcome == Outcome::CannotExec(ExecError::NotFound) {
+        "; the interpreter that it names may be missing"
+    } else {
+        ""
+    };
+    (outcome, Some(words!("cannot start {}: {}{}", Escaped::path(program), Cause(error), hint)))
 }
 
 /// Gives back a lock under which nothing has run, and adds to `refusal` what that could not do.
@@ -156,11 +165,11 @@ impl Call<'_> {
         })?;
         let exit = match exit {
             Ok(exit) => exit,
-            Err(error) => return Err(given_back(held, not_started(self.program(), &error))),
+            Err(error) => return Err(given_back(held, not_started(path.as_os_str(), &error))),
         };
         self.finish(held, exit);
         if exit == ExitReason::Signal(Signal::INT.as_raw()) {
-            terminal.pass_on_interrupt(&interrupts);
+            terminal.pass_on_interrupt();
         }
         Ok(Outcome::Ran(exit))
     }
@@ -295,7 +304,7 @@ impl Call<'_> {
                 let left = held.abandon(Outcome::Interrupted(signal).exit_code()).err();
                 refusal(Error::Interrupted(signal, left))
             }
-            Err(error) => given_back(held, not_started(self.program(), &error)),
+            Err(error) => given_back(held, not_started(path.as_os_str(), &error)),
         })
     }
 

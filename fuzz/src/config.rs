@@ -59,6 +59,11 @@ fn assert_known(given: &Given) {
     for short in names.filter_map(|name| name.strip_prefix(PREFIX.as_bytes())) {
         assert!(is_known(short), "{PREFIX}{} is accepted in silence", short.escape_ascii());
     }
+    let names = given.env.iter().map(|(name, _)| name.as_bytes()).chain(given.file_lines().map(|(name, _)| name));
+    for short in names.filter_map(|name| name.strip_prefix(b"GOLOCK_")) {
+        let is_setting = Id::named(short).is_some_and(|id| id != Id::Key);
+        assert!(!is_setting, "GOLOCK_{} is accepted in silence", short.escape_ascii());
+    }
     let stray = given.file_lines().find(|(name, _)| Id::named(name).is_some());
     assert!(stray.is_none(), "a name without its prefix is accepted in silence: {stray:?}");
 }

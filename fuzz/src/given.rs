@@ -54,7 +54,8 @@ impl Given {
 
     /// The names and values in the file, by a glance at each line; an empty name where there is no assignment.
     pub(crate) fn file_lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let lines = self.file.iter().flat_map(|text| text.split(|&byte| byte == b'\n')).map(<[u8]>::trim_ascii);
+        let text = self.file.iter().map(|text| text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
+        let lines = text.flat_map(|text| text.split(|&byte| byte == b'\n')).map(<[u8]>::trim_ascii);
         lines.map(|line| {
             let exported =
                 line.strip_prefix(b"export").filter(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"));

@@ -122,6 +122,11 @@ impl Settled {
         self.said(id).is_some()
     }
 
+    /// Whether `id` stands in the file.
+    pub(crate) fn is_in_file(&self, id: Id) -> bool {
+        self.layer(id) == Some(Layer::File)
+    }
+
     fn layer(&self, id: Id) -> Option<Layer> {
         self.said(id).map(|said| said.layer)
     }
@@ -186,6 +191,9 @@ impl Settled {
         }
         if self.is_on(Id::Local) {
             self.refuse_redis_options()?;
+            if self.some(Id::LocalDir).is_some_and(|folder| !folder.starts_with(b"/")) {
+                return Err(Expected::Refused(vec![Id::LocalDir]));
+            }
         } else {
             self.refuse_unheard_tls()?;
             self.refuse_slips()?;
@@ -202,11 +210,8 @@ impl Settled {
             return Err(Expected::Refused(vec![Id::Url, same]));
         }
         let said = plain_url(&url.value).ok_or(Expected::Unknown)?;
-        // What an empty HOST above a URL means is not written anywhere.
-        let unset = |said: &Said| said.id == Id::Host && said.layer > url.layer;
-        if self.0.iter().any(unset) {
-            return Err(Expected::Unknown);
-        }
+        // An empty HOST above a URL unsets HOST, and nothing of the URL.
+        self.drop(Id::Host);
         for (id, value) in said {
             let is_stronger = self.0.iter().any(|other| other.id == id && other.layer > url.layer);
             if !is_stronger {

@@ -10,7 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
 
 /// What is said of no setting.
-const GENERAL: [&str; 3] = ["no command given", "it needs a command or --key", "the options: not understood"];
+const GENERAL: [&str; 4] = [
+    "no command given",
+    "it needs a command or --key",
+    "the options: not understood",
+    "--list and --metrics take no command",
+];
 
 /// Something that was given, as a message shows it.
 struct Place {
@@ -47,7 +52,11 @@ fn is_so(place: &Place, rest: &str, places: &[Place]) -> bool {
         return found(other, places).any(excludes);
     }
     if let Some(other) = rest.strip_prefix(" needs ") {
-        let is_setting = other.strip_prefix(PREFIX).is_some_and(|short| Id::named(short.as_bytes()).is_some());
+        // In the form in which the one was given that needs it.
+        let is_setting = match place.form {
+            Form::Option => other.strip_prefix("--").is_some_and(|option| Id::of_option(option.as_bytes()).is_some()),
+            _ => other.strip_prefix(PREFIX).is_some_and(|short| Id::named(short.as_bytes()).is_some()),
+        };
         let url = other.strip_prefix("TLS: write rediss:// in ");
         return is_setting || url.is_some_and(|url| found(url, places).any(|(_, rest)| rest.is_empty()));
     }
@@ -79,11 +88,11 @@ fn is_why(why: &str, place: &Place) -> bool {
 
 /// Whether `message` is about the config file as a whole, or about a line of it that is not an assignment.
 fn is_about_a_file(message: &str, given: &Given) -> bool {
-    let about = |path: &String| message.strip_prefix(&format!("{path}:"));
-    let Some(rest) = Given::files().iter().find_map(about) else { return false };
-    if rest.starts_with(' ') {
+    if Given::files().iter().any(|path| message.starts_with(&format!("CONFIG {path}: "))) {
         return true;
     }
+    let about = |path: &String| message.strip_prefix(&format!("{path}:"));
+    let Some(rest) = Given::files().iter().find_map(about) else { return false };
     let Some((number, _)) = rest.split_once(": not a plain NAME=value") else { return false };
     let line = number.parse::<usize>().ok().and_then(|number| given.file_lines().nth(number.checked_sub(1)?));
     let (name, value) = line.unwrap_or_else(|| panic!("there is no such line: {message}"));
@@ -98,7 +107,7 @@ fn found<'t, 'p>(text: &'t str, places: &'p [Place]) -> impl Iterator<Item = (&'
 
 fn places(given: &Given) -> Vec<Place> {
     let mut places: Vec<_> = given.args.iter().flat_map(|arg| options(&arg.to_string_lossy())).collect();
-    for name in given.env.iter().map(|(name, _)| name.as_bytes()).filter(|name| name.starts_with(PREFIX.as_bytes())) {
+    for name in given.env.iter().map(|(name, _)| name.as_bytes()) {
         places.push(Place { shown: Escaped(name).to_string(), name: name.to_vec(), form: Form::Variable });
     }
     let [file, ..] = Given::files();

@@ -20,7 +20,11 @@ pub fn pem(input: &[u8]) {
         }
         let [ca, chain, key] = files.each_ref().map(TextFile::path);
         let identity = (texts.len() == 3).then(|| (chain.into(), key.into()));
-        let made = Credentials::read(Some(&server(TlsOptions { trust: Trust::File(ca.into()), identity, name: None })));
+        let made = Credentials::read(Some(&server(TlsOptions {
+            trust: Trust::File("TLS_CA", ca.into()),
+            identity,
+            name: None,
+        })));
         let named: Vec<_> = [ca, chain, key].into_iter().zip(texts).collect();
         match made {
             Ok(_) => assert!(begins_section(named[0].1), "whom is it to trust?"),
@@ -35,6 +39,7 @@ fn server(tls: TlsOptions) -> Server {
         user: None,
         password: None,
         auth_file: None,
+        config_file: None,
         database: 0,
         tls: Some(tls),
         timeout: Duration::from_secs(5),
@@ -51,6 +56,9 @@ fn begins_section(text: &[u8]) -> bool {
 /// The message begins with one of the files, and perhaps with the line in it on which a section begins.
 fn assert_named(message: &str, files: &[(&Path, &[u8])]) {
     assert_line(message);
+    // Its setting comes first.
+    let named = |text: &'_ str| text.split_once(' ').map(|(_, named)| named.to_owned()).unwrap_or_default();
+    let message = named(message);
     let behind = |path: &Path| message.strip_prefix(&path.display().to_string());
     let found = files.iter().find_map(|(path, text)| Some((behind(path)?, text)));
     let (rest, text) = found.unwrap_or_else(|| panic!("none of our files: {message}"));
@@ -59,7 +67,7 @@ fn assert_named(message: &str, files: &[(&Path, &[u8])]) {
         let line = text.split(|&byte| byte == b'\n').nth(number.saturating_sub(1)).expect("a line that exists");
         assert!(number == 0 || begins_section(line), "{message}: no section begins there");
     } else if let Some(other) = rest.strip_prefix(" and ") {
-        assert!(files.iter().any(|(path, _)| other.starts_with(&path.display().to_string())), "{message}");
+        assert!(files.iter().any(|(path, _)| named(other).starts_with(&path.display().to_string())), "{message}");
     } else {
         assert!(rest.starts_with(": "), "{message}");
     }

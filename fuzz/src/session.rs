@@ -74,6 +74,7 @@ fn redis(endpoint: Endpoint, todo: &[u8]) -> net::Server {
         user: has(b'u').then(|| b"user".to_vec()),
         password: has(b'p').then(|| Secret(PASSWORD.into())),
         auth_file: None,
+        config_file: None,
         database: u32::from(has(b'b')),
         tls: None,
         // No server of ours keeps a client waiting, so that this much time means that something hangs.

@@ -1,7 +1,7 @@
 //! What values of settings mean, by the README's rules, and what a configuration made of them is.
 
 use super::config::LONGEST;
-use super::given::text;
+use super::given::{Given, text};
 use super::layers::Settled;
 use golock::config::{Backend, Config, Id, Kind};
 use golock::net::{Endpoint, Server, TlsOptions, Trust};
@@ -54,6 +54,7 @@ impl Settled {
             user: self.some(Id::User),
             password: self.some(Id::Auth).map(Secret),
             auth_file: self.path(Id::AuthFile),
+            config_file: self.is_in_file(Id::Auth).then(|| Given::files()[0].clone().into()),
             database: number(Id::Db),
             tls: self.is_on(Id::Tls).then(|| self.tls()),
             timeout: Duration::from_secs(self.number(Id::RedisTimeout)),
@@ -65,7 +66,7 @@ impl Settled {
     fn tls(&self) -> TlsOptions {
         let trust = match self.path(Id::TlsCa) {
             _ if self.is_on(Id::TlsSkipVerify) => Trust::Anyone,
-            Some(path) => Trust::File(path),
+            Some(path) => Trust::File("TLS_CA", path),
             None => Trust::BuiltIn,
         };
         let identity = self.path(Id::TlsCert).zip(self.path(Id::TlsKey));

@@ -195,7 +195,7 @@ fn settle(settings: &mut Settings<'_>) -> Result<(), Line> {
 }
 
 fn needs(settings: &Settings<'_>, one: Id, other: Id) -> Line {
-    words!("{} needs {}{}", settings.place(one), PREFIX, other.row().name)
+    words!("{} needs {}", settings.place(one), settings.alike(one, other))
 }
 
 /// The folder of the local locks.
@@ -205,8 +205,13 @@ fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<PathBuf, Lin
         return Err(words!("{} means nothing to a local lock", settings.place(id)));
     }
     // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
-    let of_user = || variable(env, "HOME").map(|home| Path::new(home).join(".local/state/golock"));
+    let of_user = || variable(env, "HOME").map(Path::new).map(|home| home.join(".local/state/golock"));
     let default = || if geteuid().is_root() { Some("/run/golock".into()) } else { of_user() };
+    // From another folder it would be another lock.
+    if settings.path(Id::LocalDir).is_some_and(|folder| folder.is_relative()) {
+        return Err(settings.invalid(Id::LocalDir, "not an absolute path"));
+    }
+    let default = || default().filter(|folder| folder.is_absolute());
     settings.path(Id::LocalDir).or_else(default).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
 }
 
@@ -230,6 +235,7 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
         user: settings.bytes(Id::User).map(<[u8]>::to_vec),
         password: settings.bytes(Id::Auth).map(|password| Secret(password.to_vec())),
         auth_file: settings.path(Id::AuthFile),
+        config_file: settings.secret_file(),
         database: settings.number(Id::Db),
         tls,
         timeout: settings.seconds(Id::RedisTimeout),
@@ -243,11 +249,15 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
     let (by_url, is_unix) = (settings.is_by_url(Id::Host), given.starts_with(b"unix:"));
     if !by_url && !is_unix && given.windows(3).any(|part| part == b"://") {
-        return Err(words!("{}: it is a URL; that is {}URL", place, PREFIX));
+        return Err(words!("{}: it is a URL; that is {}", place, settings.alike(Id::Host, Id::Url)));
     }
     if !by_url && !is_unix && given.contains(&b'@') {
         // What stands there may be a password.
-        return Err(words!("{}: it holds a user or a password; they belong into {}URL", place, PREFIX));
+        return Err(words!(
+            "{}: it holds a user or a password; they belong into {}",
+            place,
+            settings.alike(Id::Host, Id::Url)
+        ));
     }
     let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -261,8 +271,9 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
         None => (host, ""),
     };
     if let Some(port) = behind.strip_prefix(':') {
-        let (host, port) = (Escaped(bare.as_bytes()), Escaped(port.as_bytes()));
-        return Err(words!("{}: it holds a port; write {}HOST={} and {}PORT={}", place, PREFIX, host, PREFIX, port));
+        let parts = (Escaped(bare.as_bytes()), settings.alike(Id::Host, Id::Port), Escaped(port.as_bytes()));
+        let name = settings.alike(Id::Host, Id::Host);
+        return Err(words!("{}: it holds a port; write {}={} and {}={}", place, name, parts.0, parts.1, parts.2));
     }
     let is_host = behind.is_empty() && !bare.is_empty();
     if is_host { Ok(bare.to_owned()) } else { Err(settings.invalid(Id::Host, "not a host")) }
@@ -273,10 +284,11 @@ fn tls(settings: &Settings<'_>, env: &Variables) -> Result<Option<TlsOptions>, L
     if !settings.switch(Id::Tls) {
         return expects_tls(settings).map_or(Ok(None), Err);
     }
-    let trust = match settings.path(Id::TlsCa).or_else(|| variable(env, "SSL_CERT_FILE").map(PathBuf::from)) {
+    let of_all = || variable(env, "SSL_CERT_FILE").map(PathBuf::from);
+    let trust = match settings.path(Id::TlsCa) {
         _ if settings.switch(Id::TlsSkipVerify) => Trust::Anyone,
-        Some(path) => Trust::File(path),
-        None => Trust::BuiltIn,
+        Some(path) => Trust::File("TLS_CA", path),
+        None => of_all().map_or(Trust::BuiltIn, |path| Trust::File("SSL_CERT_FILE", path)),
     };
     let identity = settings.path(Id::TlsCert).zip(settings.path(Id::TlsKey));
     let name = settings.bytes(Id::TlsName).map(|name| String::from_utf8(name.to_vec())).transpose();

@@ -1,9 +1,9 @@
 //! Gathers the values of all settings from the options, the environment and the config file. The stronger source wins, in
 //! this order, also between settings that exclude each other; an empty value unsets what a weaker source says.
 
-use super::table::{FOREIGN, Id, Kind, LONGEST, PREFIX, Setting, TABLE, likely};
+use super::table::{FOREIGN, Id, Kind, LONGEST, PREFIX, Setting, TABLE, likely, slips};
 use super::{file, url};
-use crate::files;
+use crate::files::{self, BOM};
 use crate::process::Variables;
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
@@ -98,6 +98,10 @@ impl<'a> Settings<'a> {
                 Arg::Short('v') => self.put_option(Id::Verbose, b"yes"),
                 Arg::Long(name) => {
                     if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
+                        if !matches!(self.action, Action::Run) {
+                            let why = words!("--{}: one action at a time", Escaped(name.as_bytes()));
+                            outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
+                        }
                         self.action = *action;
                         continue;
                     }
@@ -143,8 +147,10 @@ impl<'a> Settings<'a> {
     /// The variables that are ours.
     pub(super) fn read_environment(&mut self, env: &Variables) -> Result<(), Line> {
         for (name, value) in env.iter() {
-            if let Some(short) = name.strip_prefix(PREFIX.as_bytes()) {
-                self.offer(short, value, Source::Environment, words!("{}", Escaped(name)))?;
+            let place = words!("{}", Escaped(name));
+            match name.strip_prefix(PREFIX.as_bytes()) {
+                Some(short) => self.offer(short, value, Source::Environment, place)?,
+                None => foreign(name, &place)?,
             }
         }
         Ok(())
@@ -158,18 +164,20 @@ impl<'a> Settings<'a> {
         let shown = Escaped::path(&path);
         let text = match files::read(&path, FILE_LIMIT) {
             Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(()),
-            read => read.map_err(|error| words!("{}: {}", shown, Cause(&error)))?,
+            read => read.map_err(|error| words!("CONFIG {}: {}", shown, Cause(&error)))?,
         };
+        let text = text.strip_prefix(BOM).unwrap_or(&text);
         let bad = |line| words!("{}:{}: not a plain NAME=value (single quotes keep any value plain)", shown, line);
         // Of two assignments the later counts; backwards, it is offered first, and the first one offered is taken.
-        for (line, name, value) in file::parse(&text).map_err(bad)?.into_iter().rev() {
+        for (line, name, value) in file::parse(text).map_err(bad)?.into_iter().rev() {
             let place = words!("{}:{}: {}", shown, line, Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
+                Some(b"CONFIG") => self.notes.push(words!("{}: a config file names no other, ignored", place)),
                 Some(short) => self.offer(short, value, Source::File, place)?,
                 None if Id::named(name).is_some() => {
                     return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
                 }
-                None => {}
+                None => foreign(name, &place)?,
             }
         }
         Ok(())
@@ -231,6 +239,20 @@ impl<'a> Settings<'a> {
         self.slot(id).map_or_else(|| words!("{}{}", PREFIX, id.row().name), |given| given.place.clone())
     }
 
+    /// `other` as it would be given where `id` was.
+    pub(super) fn alike(&self, id: Id, other: Id) -> Line {
+        match self.source(id) {
+            Some(Source::Option) => words!("--{}", Escaped(other.row().option().as_bytes())),
+            _ => words!("{}{}", PREFIX, other.row().name),
+        }
+    }
+
+    /// The config file, if a secret stands in it.
+    pub(super) fn secret_file(&self) -> Option<PathBuf> {
+        let is_there = self.source(Id::Auth) == Some(Source::File);
+        is_there.then(|| self.path(Id::Config).unwrap_or_else(|| DEFAULT_FILE.into()))
+    }
+
     /// Of two settings that exclude each other, the weaker one counts as not given; equally strong, they are an error.
     pub(super) fn exclude(&mut self, one: Id, other: Id) -> Result<(), Line> {
         let (Some(first), Some(second)) = (self.source(one), self.source(other)) else { return Ok(()) };
@@ -246,11 +268,8 @@ impl<'a> Settings<'a> {
     pub(super) fn read_url(&mut self) -> Result<(), Line> {
         self.exclude(Id::Url, Id::Host)?;
         let Some(source) = self.source(Id::Url) else { return Ok(()) };
-        if self.slot(Id::Host).is_some_and(|given| given.source > source) {
-            // An empty HOST is the default one.
-            self.remove(Id::Url);
-            return Ok(());
-        }
+        // A stronger one that is empty unsets HOST, and not the URL: what that says must not end up on this host.
+        self.remove(Id::Host);
         for part in [Id::Port, Id::User, Id::Auth, Id::AuthFile, Id::Db, Id::Tls] {
             if self.source(part) <= Some(source) {
                 self.exclude(Id::Url, part)?;
@@ -317,6 +336,21 @@ impl<'a> Settings<'a> {
 
     pub(super) fn path(&self, id: Id) -> Option<PathBuf> {
         self.bytes(id).map(|value| Path::new(OsStr::from_bytes(value)).into())
+    }
+}
+
+/// Refuses the name of a setting behind what is almost its prefix, or behind golock's own name; KEY is what a job finds
+/// there.
+fn foreign(name: &[u8], place: &Line) -> Result<(), Line> {
+    let upper = name.to_ascii_uppercase();
+    let is_meant = |row: &&Setting| {
+        let start = upper.strip_suffix(row.name.as_bytes()).map(|start| start.strip_suffix(b"_").unwrap_or(start));
+        let is_own = || start == Some(b"GOLOCK") && row.id != Id::Key;
+        start.is_some_and(|start| is_own() || slips(start, b"CRONLOCK", 1) <= 1)
+    };
+    match TABLE.iter().find(is_meant) {
+        Some(row) => Err(words!("{}: no such setting; {}{}?", *place, PREFIX, row.name)),
+        None => Ok(()),
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn likely<'n>(word: &[u8], names: impl Iterator<Item = &'n str>) -> O
 
 /// How many letters must be left out, put in, replaced, or exchanged with the next, to make `two` of `one`. Exact up to
 /// `most`, and more than that otherwise.
-fn slips(one: &[u8], two: &[u8], most: usize) -> usize {
+pub(super) fn slips(one: &[u8], two: &[u8], most: usize) -> usize {
     let same = one.iter().zip(two).take_while(|(a, b)| a == b).count();
     let (one, two) = (&one[same..], &two[same..]);
     let ([a, a_rest @ ..], [b, b_rest @ ..]) = (one, two) else { return one.len().max(two.len()) };

@@ -35,6 +35,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         Some(Some((host, behind))) => (host, behind.strip_prefix(':').ok_or("no : before the port")?),
         None => address.split_once(':').unwrap_or((address, "")),
     };
+    if port.contains(':') {
+        return Err("an IPv6 address must be written as [ADDRESS]");
+    }
+    if host.is_empty() {
+        return Err("no host; a Unix socket is HOST=/PATH");
+    }
     if !port.is_empty() && Id::Port.row().number(port.as_bytes()).is_none() {
         return Err("the port is not a number from 1 to 65535");
     }
@@ -44,12 +50,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
     }
     let (user, password) = (decode(user)?, decode(password)?);
     if !user.is_empty() && password.is_empty() {
-        return Err("a user without a password");
+        return Err("a user without a password; a password alone is :PASSWORD@");
     }
     let host = decode(host)?;
-    if host.is_empty() {
-        return Err("no host");
-    }
     std::str::from_utf8(&host).map_err(|_| "the host is not UTF-8")?;
     Ok([
         (Id::Host, host),
@@ -107,8 +110,8 @@ mod tests {
             ("http://secret@h", "neither redis:// nor rediss://"),
             ("redis:secret", "neither redis:// nor rediss://"),
             ("unix:///run/secret", "a Unix socket is HOST=/PATH, not a URL"),
-            ("redis://", "no host"),
-            ("redis://:secret@", "no host"),
+            ("redis://", "no host; a Unix socket is HOST=/PATH"),
+            ("redis://:secret@", "no host; a Unix socket is HOST=/PATH"),
             ("redis://h:0", "the port is not a number from 1 to 65535"),
             ("redis://h:65536", "the port is not a number from 1 to 65535"),
             ("redis://h:secret", "the port is not a number from 1 to 65535"),
@@ -116,7 +119,8 @@ mod tests {
             ("redis://h/-1", "the part behind the host is not a database number"),
             ("redis://h/1/2", "the part behind the host is not a database number"),
             ("redis://h/9999999999", "the part behind the host is not a database number"),
-            ("redis://secret@h", "a user without a password"),
+            ("redis://secret@h", "a user without a password; a password alone is :PASSWORD@"),
+            ("redis://:secret@::1:1", "an IPv6 address must be written as [ADDRESS]"),
             ("redis://h?secret", "a query or fragment means nothing here"),
             ("redis://h/#secret", "a query or fragment means nothing here"),
             ("redis://h/1?secret", "a query or fragment means nothing here"),

@@ -10,7 +10,7 @@ pub use find::{ExecError, find};
 pub use launch::{Binding, Failure, become_job, launch};
 pub use state::{Action, EVENTS, Event, STATES, State};
 pub use supervise::{Supervisor, adopt_orphans};
-pub use terminal::Terminal;
+pub use terminal::{Terminal, end_interrupted};
 
 use crate::clock::Instant;
 use std::time::Duration;

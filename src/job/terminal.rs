@@ -26,8 +26,7 @@ pub struct Terminal {
 impl Terminal {
     /// Under cron there is none.
     pub fn open(interrupts: &Interrupts) -> Self {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let tty = open("/dev/tty", flags, Mode::empty()).ok();
+        let tty = open_tty();
         let is_for_job = tty.is_some() && !may_be_wanted_by_others(interrupts);
         Self { tty, ours: getpgrp(), job: None, is_for_job, was_given: false, is_interrupted: false }
     }
@@ -100,18 +99,34 @@ impl Terminal {
     }
 
     /// After the job was interrupted by Ctrl-C: without the job the terminal would have interrupted our group, the rest of a
-    /// pipeline or the script that called us, which goes on unless we die of it. Where we lead the session there is nobody to
-    /// notice.
-    pub fn pass_on_interrupt(&self, interrupts: &Interrupts) {
-        if getsid(None) == Ok(getpid()) {
-            return;
-        }
+    /// pipeline or the script that called us.
+    pub fn pass_on_interrupt(&self) {
         if self.is_interrupted {
-            interrupts.raise(Signal::INT, Whom::Ourselves);
+            die_of_interrupt(Whom::Ourselves);
         } else if self.was_given {
-            interrupts.raise(Signal::INT, Whom::Group);
+            die_of_interrupt(Whom::Group);
         }
     }
+}
+
+/// Dies of SIGINT, after it has reached `whom`, or a script or a loop that called us would go on. Does not where we lead
+/// the session, so that there is nobody to notice.
+fn die_of_interrupt(whom: Whom) {
+    if getsid(None) != Ok(getpid()) {
+        Interrupts::raise(Signal::INT, whom);
+    }
+}
+
+/// After SIGINT has ended golock before there was a job: on a terminal it was Ctrl-C.
+pub fn end_interrupted() {
+    if open_tty().is_some() {
+        die_of_interrupt(Whom::Ourselves);
+    }
+}
+
+fn open_tty() -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open("/dev/tty", flags, Mode::empty()).ok()
 }
 
 /// Whether other processes of our group may want it while the job runs. To take it from them would stop them, and a script

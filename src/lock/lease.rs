@@ -190,9 +190,14 @@ impl Lease {
                 }
                 Ok(Asked::Served) => return Ok(Confirmed::Served),
                 Ok(Asked::Lost(value)) => return Ok(Confirmed::Lost(value)),
-                // GET has said that the lock is ours.
+                // GET has said that the lock is ours, but that may have been on another connection, and long ago.
                 Err(Error::Refused(_, words)) if self.options.lease.is_none() && stale.is_none() => {
                     self.eval_refused = true;
+                    match look(redis, &self.options.name, &self.token)? {
+                        Whose::Ours => {}
+                        Whose::Gone => return Err(Error::Failed("the lock is gone")),
+                        Whose::Another(value) => return Ok(Confirmed::Lost(value)),
+                    }
                     if !self.lasts(redis.now()) {
                         self.set_without_eval(redis, margin)?;
                     }
@@ -214,14 +219,13 @@ impl Lease {
         Err(Error::Failed("redis takes too long to answer for the lock to be sure"))
     }
 
-    /// Sets it to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is left as it is.
+    /// Sets it, which is ours, to last for RELEASE from now, where EVAL is refused. If it is not surely ours any more, it is
+    /// left as it is.
     fn set_without_eval(&mut self, redis: &mut dyn Exchange, margin: Duration) -> Result<(), Error> {
         let (name, release) = (&self.options.name[..], self.options.release);
-        if look(redis, name, &self.token)? == Whose::Ours {
-            let (asked, valid) = (redis.now(), (self.valid_until, margin));
-            if let Released::InGrace(_) = delete_or_set(redis, (name, &self.token), valid, &|_| release)? {
-                (self.valid_until, self.hold_end) = (asked + release, asked + release);
-            }
+        let (asked, valid) = (redis.now(), (self.valid_until, margin));
+        if let Released::InGrace(_) = delete_or_set(redis, (name, &self.token), valid, &|_| release)? {
+            (self.valid_until, self.hold_end) = (asked + release, asked + release);
         }
         Ok(())
     }
@@ -259,7 +263,8 @@ impl Lease {
                 return eval(request, &script, &[&options.name], &about_lock);
             };
             let since = since.map_or(String::new(), |start| elapsed(start, now).to_string());
-            let (keep, run) = (milliseconds(record.keep), record.run.identity());
+            // A record that is kept for a shorter time than the run takes would never tell of its end.
+            let (keep, run) = (milliseconds(record.keep.max(options.release)), record.run.identity());
             let too_early = too_early.to_string();
             let about_run = [keep.as_bytes(), &run, since.as_bytes(), too_early.as_bytes()];
             eval(request, &script, &[&options.name, &record.key], &[&about_lock[..], &about_run].concat());
@@ -459,7 +464,7 @@ mod tests {
 
     #[test]
     fn without_eval_it_starts_only_while_it_surely_lasts() {
-        let (mut lease, mut redis) = (plain(), timed([(999, Some(vec![refusal()]))]));
+        let (mut lease, mut redis) = (plain(), timed([(999, Some(vec![refusal()])), (0, Some(vec![own()]))]));
         let refused = || Ok(Confirmed::Ours(Some(b"NOPERM".to_vec())));
         assert_eq!(confirm(&mut lease, &mut redis), refused());
         assert_eq!((lease.eval_refused, lease.valid_until), (true, at(110_000)));
@@ -470,8 +475,10 @@ mod tests {
         let failed = Err(Error::Failed("redis takes too long to answer for the lock to be sure"));
         assert_eq!(confirm(&mut plain(), &mut set((100, Some(vec![Reply::Nil])))), failed);
         assert_eq!(confirm(&mut plain(), &mut set((1000, Some(vec![Reply::Status(b"OK".to_vec())])))), failed);
-        let gone = || timed([(1000, Some(vec![refusal()])), (0, Some(vec![Reply::Nil]))]);
-        assert_eq!(confirm(&mut plain(), &mut gone()), failed);
+        // The one that said that it is ours may have lost it since.
+        let found = |reply| confirm(&mut plain(), &mut script([Some(refusal()), Some(reply)]));
+        assert_eq!(found(Reply::Nil), Err(Error::Failed("the lock is gone")));
+        assert_eq!(found(Reply::Bulk(b"another".to_vec())), Ok(Confirmed::Lost(b"another".to_vec())));
         let late = || timed([(9000, Some(vec![refusal()])), (0, Some(vec![own()]))]);
         assert_eq!(confirm(&mut plain(), &mut late()), failed, "nothing is sent within the margin");
     }
@@ -483,7 +490,7 @@ mod tests {
                 let mut lease = recorded(100_000);
                 lease.options.grace = Duration::from_secs(grace);
                 lease.ask_for(at(asked_at));
-                let mut redis = script([Some(reply)]);
+                let mut redis = script([Some(reply), Some(own())]);
                 redis.now = at(asked_at);
                 let confirmed = confirm(&mut lease, &mut redis);
                 assert_eq!(confirmed.is_ok(), is_used, "{asked_at} {grace}: {confirmed:?}");

@@ -1,6 +1,7 @@
 use super::name::beside;
 use super::record::{number, word};
-use super::{Error, Record, Status};
+use super::status::{self, STATUS};
+use super::{Error, Status, eval};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 
@@ -16,16 +17,14 @@ const PAGES: u32 = 100_000;
 /// One page of SCAN from the cursor `ARGV[1]`: the keys that match `ARGV[2]`, of `ARGV[3]` that are looked at. Keys that are
 /// too long to be ours are left out. Changes nothing.
 ///
-/// Result: 1 if this is a node of a cluster, else 0, the milliseconds of Redis's clock (0 if that cannot be asked), and the
-/// next cursor, each with a space behind it; then each key behind its length and a space. Nothing, if that is more than one
-/// reply may hold: then a smaller page is needed.
-const SCAN: &str = "local c,t=redis.pcall('CLUSTER','INFO'),redis.pcall('TIME') \
-    local s=redis.call('SCAN',ARGV[1],'MATCH',ARGV[2],'COUNT',ARGV[3]) \
-    local l={c.err and '0 ' or '1 ',t.err and '0 ' or string.format('%.0f ',t[1]*1000+math.floor(t[2]/1000)),s[1],' '} \
+/// Result: 1 if this is a node of a cluster, else 0, and the next cursor, each with a space behind it; then each key behind
+/// its length and a space. Nothing, if that is more than one reply may hold: then a smaller page is needed.
+const SCAN: &str = "local c=redis.pcall('CLUSTER','INFO') \
+    local s=redis.call('SCAN',ARGV[1],'MATCH',ARGV[2],'COUNT',ARGV[3]) local l={c.err and '0 ' or '1 ',s[1],' '} \
     for _,k in ipairs(s[2]) do if #k<1000 then l[#l+1]=#k..' '..k end end \
     local r=table.concat(l) return #r<60000 and r or ''";
 
-const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL with SCAN";
+const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
 
 /// A job that has a record: the full name of its lock, and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
         };
         let page = Page::read(&text, prefix).ok_or(Error::Failed(UNEXPECTED))?;
         is_of_one_node |= page.is_of_one_node;
-        entries.append(&mut read_records(redis, &page)?);
+        entries.append(&mut look_at_jobs(redis, &page)?);
         cursor = page.next.to_vec();
         if cursor == b"0" || entries.len() >= LIMIT {
             break;
@@ -81,7 +80,6 @@ fn pattern(start: &[u8]) -> Vec<u8> {
 /// What [`SCAN`] has found.
 struct Page<'p> {
     is_of_one_node: bool,
-    now: Option<u64>,
     next: &'p [u8],
     /// The keys of records, and the names of their locks.
     jobs: Vec<(&'p [u8], &'p [u8])>,
@@ -90,7 +88,7 @@ struct Page<'p> {
 impl<'p> Page<'p> {
     fn read(mut rest: &'p [u8], prefix: &[u8]) -> Option<Self> {
         let start = [prefix, b"run."].concat();
-        let (cluster, now, next) = (word(&mut rest)?, number(word(&mut rest)?)?, word(&mut rest)?);
+        let (cluster, next) = (word(&mut rest)?, word(&mut rest)?);
         let mut jobs = Vec::new();
         while !rest.is_empty() {
             let length = number(word(&mut rest)?)?;
@@ -104,29 +102,33 @@ impl<'p> Page<'p> {
             }
         }
         let is_cursor = !next.is_empty() && next.iter().all(u8::is_ascii_digit);
-        let (is_of_one_node, now) = (cluster == b"1", Some(now).filter(|now| *now > 0));
-        is_cursor.then_some(Self { is_of_one_node, now, next, jobs })
+        is_cursor.then_some(Self { is_of_one_node: cluster == b"1", next, jobs })
     }
 }
 
-/// Reads the records of a page and their locks, in one write.
-fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
+/// Looks at the jobs of a page, in one write: by a script for each, which cuts what is too long to be read whole.
+fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         for (key, name) in &page.jobs {
-            request.push(&[b"GET", key]);
-            request.push(&[b"GET", name]);
+            eval(request, STATUS, &[name, key], &[]);
         }
         request.informs = request.commands;
     })?;
     let mut entries = Vec::new();
-    for ((_, name), replies) in page.jobs.iter().zip(answer.replies.chunks(2)) {
-        if let [Reply::Bulk(record), lock] = replies {
-            // A value longer than a token is not a lock's, and need not be kept whole.
-            let value =
-                if let Reply::Bulk(value) = lock { Some(value.iter().take(99).copied().collect()) } else { None };
-            let status = Status { value, now: page.now, record: Record::parse(record), ..Status::default() };
-            entries.push(Entry { name: name.to_vec(), status });
-        }
+    for ((_, name), reply) in page.jobs.iter().zip(answer.replies) {
+        let status = match reply {
+            Reply::Bulk(text) => {
+                let (status, record) = status::read(&text).ok_or(Error::Failed(UNEXPECTED))?;
+                if record.is_empty() {
+                    continue;
+                }
+                status
+            }
+            // A key of another kind stands where the lock should be: nobody can take it.
+            Reply::Error(words) if words.windows(9).any(|part| part == b"WRONGTYPE") => Status::held(Vec::new()),
+            other => return Err(Error::of("EVAL", Some(other), UNEXPECTED)),
+        };
+        entries.push(Entry { name: name.to_vec(), status });
     }
     Ok(entries)
 }
@@ -134,6 +136,7 @@ fn read_records(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>,
 #[cfg(test)]
 mod tests {
     use super::super::scripted::{refusal, script, silence, timed};
+    use super::super::{Record, Ttl};
     use super::*;
 
     const LINE: &str = "fence=1 host=a pid=1 program=b start=1 end=2 result=0 ok=2 failed=0 first=1";
@@ -146,34 +149,50 @@ mod tests {
         bulk(&keys.iter().fold(format!("{head} "), |text, key| format!("{text}{} {key}", key.len())))
     }
 
+    fn wrong() -> Reply {
+        Reply::Error(b"WRONGTYPE Operation against a key".to_vec())
+    }
+
     #[test]
-    fn all_pages_are_asked_for_and_their_records_read_in_one_write() {
+    fn all_pages_are_asked_for_and_their_jobs_looked_at_in_one_write() {
+        let token = "1234567890123456789";
         let mut redis = timed([
-            (0, Some(vec![page("0 5 7", &["p*run.{p*b}", "p*run.p*{t}a"])])),
-            (0, Some(vec![bulk(LINE), Reply::Nil, bulk("no record"), bulk(&"x".repeat(200))])),
-            (0, Some(vec![page("1 0 8", &["p*run.x", "another"])])),
-            (0, Some(vec![page("0 6 0", &["p*run.{p*b}", "p*run.{p*gone}"])])),
-            (0, Some(vec![bulk("later"), Reply::Nil, Reply::Nil, bulk("1")])),
+            (0, Some(vec![page("0 7", &["p*run.{p*b}", "p*run.p*{t}a"])])),
+            (0, Some(vec![bulk(&format!("-2 5 0 {LINE}")), bulk(&format!("9 5 19 {token}no record"))])),
+            (0, Some(vec![page("1 8", &["p*run.x", "another"])])),
+            (0, Some(vec![page("0 0", &["p*run.{p*b}", "p*run.{p*gone}", "p*run.{p*hash}"])])),
+            (0, Some(vec![bulk("-2 6 0 later"), bulk("9 6 1 1"), wrong()])),
         ]);
         let found = list(&mut redis, b"p*").unwrap();
-        let status = |value: Option<&str>, record: Option<&str>| {
-            let (value, record) = (value.map(Into::into), record.and_then(|line| Record::parse(line.as_bytes())));
-            Status { value, now: Some(5), record, ..Status::default() }
-        };
-        let a = Entry { name: b"p*{t}a".to_vec(), status: status(Some(&"x".repeat(99)), None) };
-        let b = Entry { name: b"p*b".to_vec(), status: status(None, Some(LINE)) };
-        assert_eq!(found, (vec![b, a], true));
+        let status = Status { now: Some(5), ..Status::default() };
+        let a = Status { value: Some(token.into()), ttl: Ttl::Seconds(9), ..status.clone() };
+        let b = Status { record: Record::parse(LINE.as_bytes()), ..status };
+        let jobs = [("p*b", b), ("p*hash", Status::held(Vec::new())), ("p*{t}a", a)];
+        let jobs = jobs.map(|(name, status)| Entry { name: name.into(), status });
+        assert_eq!(found, (jobs.to_vec(), true));
         let records = [
-            "GET p*run.{p*b} GET p*b GET p*run.p*{t}a GET p*{t}a",
-            "GET p*run.{p*b} GET p*b GET p*run.{p*gone} GET p*gone",
+            "EVAL 2 p*b p*run.{p*b} EVAL 2 p*{t}a p*run.p*{t}a",
+            "EVAL 2 p*b p*run.{p*b} EVAL 2 p*gone p*run.{p*gone} EVAL 2 p*hash p*run.{p*hash}",
         ];
         let scan = |cursor: &str| format!("EVAL 0 {cursor} p\\*run.* 250");
         assert_eq!(redis.asked, [&scan("0"), records[0], &scan("7"), &scan("8"), records[1]]);
     }
 
     #[test]
+    fn what_redis_does_not_let_us_see_is_a_failure() {
+        for (reply, error) in [
+            (refusal(), Error::Refused("EVAL", b"NOPERM".to_vec())),
+            (bulk("-2 5"), Error::Failed(UNEXPECTED)),
+            (Reply::Integer(1), Error::Failed(UNEXPECTED)),
+        ] {
+            let mut redis = script([Some(page("0 0", &["p.run.{p.b}"])), Some(reply)]);
+            assert_eq!(list(&mut redis, b"p.").unwrap_err(), error);
+        }
+    }
+
+    #[test]
     fn a_page_that_is_too_large_for_a_reply_is_asked_for_in_parts() {
-        let mut redis = script([Some(bulk("")), Some(bulk("")), Some(page("0 1 0", &[]))]);
+        let mut redis = script([Some(bulk("")), Some(bulk("")), Some(page("0 0", &[]))]);
         assert!(list(&mut redis, b"p.").unwrap().0.is_empty());
         assert_eq!(redis.asked, ["250", "125", "62"].map(|size| format!("EVAL 0 0 p.run.* {size}")));
         let mut redis = script((0..8).map(|_| Some(bulk(""))));
@@ -182,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_page_is_a_failure() {
-        for text in ["x", "0 1 ", "0 1 x ", "0 1 0 3 ab", "0 1 0 x ab", "0 1 0 3"] {
+        for text in ["x", "0 ", "0 x ", "0 0 3 ab", "0 0 x ab", "0 0 3"] {
             assert_eq!(list(&mut script([Some(bulk(text))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED), "{text}");
         }
         assert_eq!(list(&mut script([Some(Reply::Integer(1))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED));

@@ -20,18 +20,17 @@ pub enum Released {
     LeftToExpire,
 }
 
-/// Whose lock GET finds.
-#[derive(PartialEq, Eq)]
+/// Whose lock GET finds; another's with its value.
 pub(super) enum Whose {
     Ours,
     Gone,
-    Another,
+    Another(Vec<u8>),
 }
 
 pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Result<Whose, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"GET", name]))?.only() {
         Some(Reply::Bulk(value)) if value == token.as_bytes() => Ok(Whose::Ours),
-        Some(Reply::Bulk(_)) => Ok(Whose::Another),
+        Some(Reply::Bulk(value)) => Ok(Whose::Another(value)),
         Some(Reply::Nil) => Ok(Whose::Gone),
         other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
     }

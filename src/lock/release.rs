@@ -47,6 +47,9 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
 /// How often the release without EVAL starts again when its last step, which cannot be repeated, was not answered.
 const ROUNDS: u32 = 3;
 
+/// How long a command that was not answered is taken to be under way, at least: something between us and Redis may hold it.
+const UNDER_WAY: Duration = Duration::from_secs(30);
+
 const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
 
 /// The outcome of a release that was answered.
@@ -120,17 +123,25 @@ fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>),
 /// The release where the server refuses EVAL. Its second step is never repeated without the first.
 fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duration) -> Result<Released, Error> {
     let (mut last, lock) = (Error::Failed("redis did not answer"), (&lease.options.name[..], &lease.token));
+    let mut end = lease.grace_end;
     for round in 0..ROUNDS {
         match look(redis, lock.0, lock.1)? {
             Whose::Ours => {}
             Whose::Gone if round > 0 => return Ok(Released::Free),
-            Whose::Gone | Whose::Another => return Ok(Released::Lost),
+            Whose::Gone | Whose::Another(_) => return Ok(Released::Lost),
         }
         // A release lengthens nothing: the grace is cut where the lock ends, to whole seconds, because it is sent in such.
         let left = |end: Instant, now| end.since(now).unwrap_or_default();
-        let rest = |now| left(lease.grace_end, now).min(Duration::from_secs(left(lease.valid_until, now).as_secs()));
+        let rest = |now| left(end, now).min(Duration::from_secs(left(lease.valid_until, now).as_secs()));
+        let deletes = rest(redis.now()).is_zero();
         match delete_or_set(redis, lock, (lease.valid_until, margin), &rest) {
-            Err(Error::Exchange(error)) => last = error.into(),
+            Err(Error::Exchange(error)) => {
+                // A DEL without an answer may still be under way: what it meets must not be another's lock.
+                if error.may_be_done && deletes {
+                    end = redis.now() + margin.max(UNDER_WAY);
+                }
+                last = error.into();
+            }
             done => return done,
         }
     }
@@ -274,10 +285,16 @@ mod tests {
 
     #[test]
     fn without_eval_a_lost_reply_leads_to_another_look() {
-        let again = |more: &[Option<Reply>]| plainly([&[Some(own()), None], more].concat(), 5000, 0).0;
+        let again = |more: &[Option<Reply>]| plainly([&[Some(own()), None], more].concat(), 50_000, 0).0;
         assert_eq!(again(&[Some(Reply::Nil)]), Ok(Released::Free));
         assert_eq!(again(&[Some(Reply::Bulk(b"another".to_vec()))]), Ok(Released::Lost));
-        assert_eq!(again(&[Some(own()), Some(Reply::Integer(1))]), Ok(Released::Free));
+        // The first DEL may still be under way.
+        let set = [Some(own()), None, Some(own()), Some(Reply::Status(b"OK".to_vec()))];
+        let (released, asked) = plainly(set.clone(), 50_000, 0);
+        assert_eq!(released, Ok(Released::InGrace(UNDER_WAY)));
+        assert_eq!(asked, ["GET k", "DEL k", "GET k", "SET k TOKEN XX EX 30"]);
+        // A release lengthens nothing.
+        assert_eq!(plainly(set, 5000, 0).0, Ok(Released::InGrace(Duration::from_secs(5))));
         assert_eq!(again(&[Some(own()), None, Some(own()), None]), Err(Error::Exchange(silence())));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Result: the seconds until the lock expires (-1: never; -2: there is none), the milliseconds of Redis's clock (0 if that
 /// cannot be asked), the length of the lock's value, each with a space behind it, the value, and the record. A value or a
 /// record that is too long to be one of ours is cut.
-const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('TIME'),KEYS[2] and redis.pcall('GET',KEYS[2]) \
+pub(super) const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('TIME'),KEYS[2] and redis.pcall('GET',KEYS[2]) \
     v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
     return redis.call('TTL',KEYS[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
     ..' '..#v..' '..v..r";
@@ -164,7 +164,7 @@ pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> R
     let keys = [name, record.unwrap_or_default()];
     let keys = &keys[..=usize::from(record.is_some())];
     match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, keys, &[]))?.only() {
-        Some(Reply::Bulk(text)) => return read(&text).ok_or(Error::Failed(UNEXPECTED)),
+        Some(Reply::Bulk(text)) => return read(&text).map(|(status, _)| status).ok_or(Error::Failed(UNEXPECTED)),
         // Without EVAL: by plain commands.
         Some(Reply::Error(_)) => {}
         _ => return Err(Error::Failed(UNEXPECTED)),
@@ -184,7 +184,8 @@ pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> R
     Ok(with_record(status, replies.next()))
 }
 
-fn read(mut text: &[u8]) -> Option<Status> {
+/// What the result of [`STATUS`] says, and the record's own text.
+pub(super) fn read(mut text: &[u8]) -> Option<(Status, &[u8])> {
     let (left, now, length) = (word(&mut text)?, number(word(&mut text)?)?, number(word(&mut text)?)?);
     let (value, record) = text.split_at_checked(usize::try_from(length).ok()?)?;
     let (value, ttl) = match left {
@@ -193,7 +194,7 @@ fn read(mut text: &[u8]) -> Option<Status> {
         seconds => (Some(value.to_vec()), Ttl::Seconds(number(seconds)?)),
     };
     let now = Some(now).filter(|now| *now > 0);
-    Some(Status { value, ttl, now, record: Record::parse(record), ..Status::default() })
+    Some((Status { value, ttl, now, record: Record::parse(record), ..Status::default() }, record))
 }
 
 /// Whether we are the host that says, for an hour, that a job is overdue: the one that gets to set `key`.

@@ -1,15 +1,12 @@
 use super::refusal::redact;
 use super::tls::Tls;
 use super::{Failure, Kind, Server};
-use crate::files::Fresh;
+use crate::files::{BOM, Fresh};
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
 const LIMIT: u64 = 64 * 1024;
-
-/// The byte order mark that some editors put in front of a text.
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The password and what TLS needs, read from files before signals are caught, because some of them may be pipes, which
 /// make us wait; and again for each connection, because secrets are rotated while jobs run.
@@ -28,9 +25,9 @@ impl Credentials {
     /// Reads what `server` needs, if there is one. The words say which file is of no use.
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
-        let file = server.auth_file.as_deref().map(|path| Fresh::read(path, LIMIT)).transpose()?;
+        let file = server.auth_file.as_deref().map(|path| Fresh::read("AUTH_FILE", path, LIMIT)).transpose()?;
         if let Some(file) = file.as_ref().filter(|file| without_newline(&file.content).is_empty()) {
-            return Err(words!("{}: it is empty", Escaped::path(&file.path)));
+            return Err(words!("{}: it is empty", file.shown()));
         }
         let tls = server.tls.as_ref().map(Tls::new).transpose()?;
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })

@@ -45,6 +45,8 @@ pub struct Server {
     pub password: Option<Secret>,
     /// The file that holds the password.
     pub auth_file: Option<PathBuf>,
+    /// The config file, if it holds the password.
+    pub config_file: Option<PathBuf>,
     /// SELECT is sent only when it is not 0.
     pub database: u32,
     pub tls: Option<TlsOptions>,
@@ -67,12 +69,13 @@ pub struct TlsOptions {
     pub name: Option<String>,
 }
 
-/// Whose certificates are accepted: those of the CAs that Mozilla trusts, of the CAs in a PEM file, or everybody's.
+/// Whose certificates are accepted: those of the CAs that Mozilla trusts, of the CAs in the PEM file that a setting
+/// names, or everybody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Trust {
     BuiltIn,
-    File(PathBuf),
+    File(&'static str, PathBuf),
     Anyone,
 }
 
@@ -101,7 +104,7 @@ impl Server {
     /// The files that nobody else should be able to read.
     pub fn secrets(&self) -> impl Iterator<Item = &PathBuf> {
         let identity = self.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-        self.auth_file.iter().chain(identity.map(|(_, key)| key))
+        self.auth_file.iter().chain(&self.config_file).chain(identity.map(|(_, key)| key))
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// The line of `--status`: the lock's name, its state, and what is known, as `field=value`.
 pub fn status(name: &[u8], status: &Status) -> String {
     let (state, by) = state(status.holder());
-    let mut line = format!("{} {state}", Escaped(name));
+    // Scripts take the second word for the state.
+    let mut line = format!("{} {state}", Escaped(name).to_string().replace(' ', "%20"));
     let mut field = |name: &str, value: &str| line += &[" ", name, "=", value].concat();
     match (&status.value, status.ttl) {
         (Some(_), Ttl::Seconds(seconds)) => field("ttl", &seconds.to_string()),
@@ -174,10 +175,11 @@ fn exit_code(result: &[u8]) -> Option<String> {
     Some((start + number).to_string())
 }
 
-/// The value of a label, whole, because it tells jobs apart: a quote or a backslash in it is escaped.
+/// The value of a label, whole, and another for any other value, because it tells jobs apart: what is not printable is
+/// escaped, and so is a backslash; and once more what a label escapes.
 fn label(value: &[u8]) -> String {
     let mut label = String::new();
-    for letter in value.chunks(50).flat_map(|piece| Escaped(piece).to_string().into_bytes()) {
+    for letter in value.iter().flat_map(|&byte| byte.escape_ascii().skip(usize::from(b"\"'".contains(&byte)))) {
         if b"\\\"".contains(&letter) {
             label.push('\\');
         }

@@ -145,7 +145,8 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         if age.zip(since).is_some_and(|(age, since)| age <= since) {
             return Ok(Attempt::Served);
         }
-        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep));
+        // A record that is kept for a shorter time than the run takes would never tell of its end.
+        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep.max(*release)));
         let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
         let token = Token::random().as_bytes().to_vec();
         let content = Content { grace: (now + grace, grace), token, kept_until, record };
@@ -179,9 +180,18 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         Ok((entries, None))
     }
 
+    /// Another file takes the place of a lock's, with its record: whoever has locked the old one has lost it.
     fn reset(&mut self) -> Result<bool, Error> {
+        if self.status_of(&self.path).is_ok_and(|status| status.value.is_none() && status.record.is_some()) {
+            return Ok(false);
+        }
         for _ in 0..ROUNDS {
-            match lockfile::remove(None, &self.path) {
+            let content = lockfile::open(&self.path, false).and_then(|file| lockfile::read(&file)).ok();
+            let done = match content.filter(|content| content.record.is_some()) {
+                Some(content) => lockfile::replace(&self.path, &Content { grace: (0, 0), ..content }).map(|()| true),
+                None => lockfile::remove(None, &self.path),
+            };
+            match done {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.pause()?,
                 removed => return removed.map_err(self.failed("delete")),
@@ -204,26 +214,36 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
 }
 
 impl LocalStore<'_> {
-    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. False if it
-    /// was no longer ours.
-    fn end(&mut self, end: &End) -> bool {
+    /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. Whether it was
+    /// still ours, and whether the run is still the last one.
+    fn end(&mut self, end: &End) -> (bool, bool) {
         let now = unix_milliseconds();
         if let Some((record, recording)) = self.content.record.as_mut().zip(self.options.record.as_ref()) {
             *record = record.ended(end, now);
             self.content.kept_until = now + milliseconds(recording.keep);
         }
-        let done = match &self.file {
-            Some(file) if !is_at(file, &self.path) => Ok(false),
+        let is_ours = self.file.as_ref().is_some_and(|file| is_at(file, &self.path));
+        let late = if is_ours { None } else { self.unclaimed() };
+        let done = match late.as_ref().or(self.file.as_ref().filter(|_| is_ours)) {
             Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
             // Where another is about to delete something, the next sweep finds it.
             Some(file) => lockfile::remove(Some(file), &self.path).map(|_| true),
             None => Ok(false),
         };
         self.unlock();
-        done.unwrap_or_else(|error| {
+        let is_last = done.unwrap_or_else(|error| {
             self.log.debug(words!("the end of this run is not recorded: {}", Cause(&error)));
             true
-        })
+        });
+        (is_ours, is_last)
+    }
+
+    /// The file, locked, if nobody else has had the lock since RELEASE or a reset: then the run is still the last one.
+    fn unclaimed(&self) -> Option<File> {
+        let file = Some(&self.path).filter(|path| path.exists()).and_then(|path| lockfile::open(path, true).ok())?;
+        let is_free = lockfile::lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours);
+        let is_last = || lockfile::read(&file).is_ok_and(|content| content.token == self.content.token);
+        (is_free && is_last()).then_some(file)
     }
 
     /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.
@@ -246,7 +266,7 @@ impl Held for LocalStore<'_> {
     }
 
     fn release(mut self: Box<Self>, exit: ExitReason) -> Ending {
-        let was_ours = self.end(&end_of(exit, Duration::ZERO));
+        let (was_ours, is_last) = self.end(&end_of(exit, Duration::ZERO));
         if random().is_multiple_of(SWEEPS) {
             lockfile::sweep(&self.folder, SWEPT);
         }
@@ -262,7 +282,7 @@ impl Held for LocalStore<'_> {
             }
             _ => told(name, released),
         };
-        Ending { told, record: self.content.record.filter(|_| was_ours) }
+        Ending { told, record: self.content.record.filter(|_| is_last) }
     }
 
     fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {

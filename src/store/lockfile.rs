@@ -99,13 +99,29 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())))
 }
 
-/// Deletes `file` if it stands at `path`, or whatever stands there; whether it was there. Whoever deletes has a lock on the
-/// folder, so that it deletes what it has looked at. `WouldBlock` if another is about to.
-pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
+/// Whoever deletes or replaces has a lock on the folder, so that it does so to what it has looked at. `WouldBlock` if
+/// another is about to.
+fn guard(path: &Path) -> io::Result<File> {
     let folder = File::open(path.parent().unwrap_or(path))?;
-    if !lock(&folder, FlockOperation::NonBlockingLockExclusive)? {
-        return Err(ErrorKind::WouldBlock.into());
+    if lock(&folder, FlockOperation::NonBlockingLockExclusive)? {
+        Ok(folder)
+    } else {
+        Err(ErrorKind::WouldBlock.into())
     }
+}
+
+/// Puts a new file, which nobody has locked, in the place of the one at `path`.
+pub(super) fn replace(path: &Path, content: &Content) -> io::Result<()> {
+    let _folder = guard(path)?;
+    // A lock's file cannot begin with a dot.
+    let new = path.with_file_name(".new");
+    write(&open(&new, true)?, content)?;
+    fs::rename(new, path)
+}
+
+/// Deletes `file` if it stands at `path`, or whatever stands there; whether it was there.
+pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
+    let _folder = guard(path)?;
     if file.is_some_and(|file| !is_at(file, path)) {
         return Ok(false);
     }

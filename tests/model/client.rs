@@ -129,9 +129,13 @@ impl World {
 
     fn ask(&mut self, setting: &Setting, packet: &Packet) -> Answer {
         let replies = self.carry_out(setting, packet, false);
-        // What must not be repeated is sent again only after a look at the lock on a later connection. That the earlier one
-        // is not carried out after that look is all that golock trusts the network with, and only where EVAL is refused.
-        self.strays.retain(|stray| stray.host != packet.host || stray.until.is_none());
+        // What sets the end of a lock is sent again after a look at it on a later connection. That the earlier one is not
+        // carried out after that look is all that golock trusts the network with, and only where EVAL is refused.
+        self.strays.retain(|stray| {
+            stray.host != packet.host
+                || stray.until.is_none()
+                || stray.commands[0].first().is_some_and(|name| name == b"DEL")
+        });
         let repeated = self.hosts[packet.host].operation.as_ref().unwrap().again;
         Answer { replies, asked: instant(packet.sent), repeated }
     }

@@ -2,6 +2,8 @@
 
 use golock::job::State;
 
+use golock::exchange::Repeat;
+
 use crate::host::{Host, Phase, instant, millisecond};
 use crate::operation::Way;
 use crate::redis::EPOCH;
@@ -71,7 +73,11 @@ impl World {
         for (index, host) in self.hosts.iter().enumerate() {
             self.events_of(setting, index, host, &mut events);
         }
-        events.extend((0..self.strays.len()).map(Event::Arrive));
+        // Where EVAL is refused, golock trusts the network with one thing: that an earlier DEL of its own is not carried out
+        // between a look and the step that follows it.
+        let steps = |host: usize| self.hosts[host].operation.as_ref().is_some_and(|now| now.repeat == Repeat::Never);
+        let may_arrive = |index: &usize| self.strays[*index].until.is_none() || !steps(self.strays[*index].host);
+        events.extend((0..self.strays.len()).filter(may_arrive).map(Event::Arrive));
         self.events_of_redis(&mut events);
         if self.predecessor_may_come && self.predecessor_would_take() {
             events.push(Event::PredecessorTakes);

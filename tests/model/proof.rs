@@ -164,7 +164,9 @@ impl World {
         let allowed = packet.ends.max(packet.sent) + (now - packet.sent) + slack;
         let was = before.lock.expires.unwrap_or(u64::MAX);
         let lengthened = releases && setting.lease.is_none() && end > was + slack;
-        if (end > allowed && (releases || end > was)) || lengthened {
+        // With the grace over it is DEL that releases, but for one that may meet an earlier DEL, which is still under way.
+        let waits = releases && packet.commands[0][0] == b"SET" && packet.ends <= packet.sent;
+        if (end > allowed && (releases || end > was) && !waits) || lengthened {
             self.blame(Wrong::Lengthened);
         }
     }
@@ -254,7 +256,11 @@ impl World {
         let kept = match lock {
             // Where EVAL is refused, what is not surely ours is left alone.
             Ok(Released::LeftToExpire) => self.redis.rules.scripts && setting.budget.refusals == 0,
-            Ok(Released::InGrace(_)) => owned && self.hosts[index].phase == Phase::GivingBack,
+            // There a command that was not answered may still be under way, and finds a lock that is ours.
+            Ok(Released::InGrace(_)) => {
+                let refuses = !self.redis.rules.scripts || setting.budget.refusals > 0;
+                owned && self.hosts[index].phase == Phase::GivingBack && !refuses
+            }
             Ok(Released::Free | Released::Lost) => owned,
             Err(golock::lock::Error::Exchange(_)) => !operation.spent,
             Err(_) => setting.budget.refusals == 0,

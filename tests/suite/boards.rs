@@ -99,6 +99,30 @@ fn what_others_keep_beside_the_locks_takes_no_memory() {
 }
 
 #[test]
+fn what_is_no_lock_and_no_record_hides_no_job() {
+    let ledger = Ledger::redis();
+    ledger.golock().args(["true"]).run().assert_silent(0);
+    let (server, long) = (ledger.server(), "x".repeat(1_000_000));
+    server.set("cronlock.run.{cronlock.long}", &long);
+    server.set("cronlock.run.{cronlock.picture}", &ended("job", "0", 0, now()));
+    server.set("cronlock.picture", &long);
+    server.set("cronlock.run.{cronlock.hash}", &ended("job", "0", 0, now()));
+    server.query::<()>(&["HSET", "cronlock.hash", "a", "b"]);
+    let mut rows: Vec<_> =
+        list(&ledger.golock()).into_iter().map(|row| format!("{} {} {}", row.lock, row.state, row.result)).collect();
+    rows.sort_unstable();
+    let expected = ["hash held not a record", "job free success", "long free not a record", "picture held success"];
+    assert_eq!(rows, expected.map(|row| format!("cronlock.{row}")));
+    // Who may see the records and not the locks is told so, not that nobody holds them.
+    let rights = ["SETUSER", "watch", "on", ">word", "~cronlock.run.*", "+@all"];
+    server.query::<()>(&[&["ACL"], &rights[..]].concat());
+    let watch = ledger.golock().set("USER", "watch").set("AUTH", "word");
+    each(&["--list", "--metrics"], |action| {
+        watch.clone().args([action]).run().assert_one_line(201, &["cannot list cronlock.*", "NOPERM"]);
+    });
+}
+
+#[test]
 fn only_what_has_a_record_s_name_is_listed() {
     for ledger in Ledger::both() {
         let run = |key: &str| ledger.anonymous().args(["--grace=1h", "--key", key, "true"]).run().assert_silent(0);
@@ -227,6 +251,7 @@ fn strange_names() -> Vec<Vec<u8>> {
         "back\\slash",
         "end\\",
         "new\nline",
+        "new\\nline",
         "{a}\"} 1\n# TYPE x",
         "{",
         "a=b,c",

@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::desk::{CTRL_BACKSLASH, CTRL_C, CTRL_D, CTRL_Z, Desk, Shell};
 use crate::support::job_tools::{field, graceless, status};
+use crate::support::successor::take_over;
 use crate::support::wait::holds_within;
 use crate::support::watch::{is_alive, parent};
 use crate::support::{Golock, Server, each, until};
@@ -96,6 +97,21 @@ fn a_job_is_stopped_continued_and_interrupted_by_the_keyboard() {
         assert_eq!(shell.ask("jobs"), "");
     });
     assert_eq!(server.locks(), [""; 0]);
+}
+
+/// Before there is a job, Ctrl-C is golock's, and a loop has to see it die of it.
+#[test]
+fn an_interrupt_before_the_job_ends_the_loop() {
+    let server = Server::start(&[]);
+    take_over(&server, "cronlock.taken");
+    let waiting = graceless(server.port()).set("KEY", "taken").set("WAIT", "1000").set("VERBOSE", "yes");
+    each(&["$G true", "bash -c 'for i in 1 2; do $G true; done; echo again'", "$G true </dev/null"], |way| {
+        let shell = Shell::start(&waiting);
+        shell.line(&format!("for i in 1 2; do {way}; echo again; done"));
+        until("it waits", || shell.desk.shown().contains(": held by "));
+        assert_eq!(interrupt(&shell), "130", "{}", shell.desk.shown());
+        assert!(!shell.desk.shown().contains("\nagain"), "{}", shell.desk.shown());
+    });
 }
 
 #[test]

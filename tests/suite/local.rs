@@ -241,6 +241,50 @@ fn a_lock_that_was_reset_is_reported_lost() {
 }
 
 #[test]
+fn the_end_of_a_run_is_recorded_after_release_and_after_a_reset() {
+    for is_reset in [true, false] {
+        let (host, job) = (Host::new(), Job::gated(0));
+        let status = || host.golock().args(["--status"]).run().stdout;
+        let golock = host.golock().set("RELEASE", if is_reset { "1000" } else { "1" });
+        let holder = golock.args(job.command()).spawn();
+        job.wait_running();
+        if is_reset {
+            host.golock().args(["--reset"]).run().assert_silent(200);
+        }
+        until("the lock is free", || status().contains(" free "));
+        job.open_gate();
+        holder.wait().assert_one_line(0, &["cronlock.job", "lost"]);
+        assert!(status().contains(" result=0 ") && status().contains(" failed=0 "), "{}", status());
+    }
+}
+
+#[test]
+fn the_end_of_a_run_that_has_a_successor_is_not_recorded() {
+    let (host, first, second) = (Host::new(), Job::gated(7), Job::gated(8));
+    let holder = host.hold(&first);
+    host.golock().args(["--reset"]).run().assert_silent(200);
+    let next = host.hold(&second);
+    first.open_gate();
+    holder.wait().assert_one_line(7, &["cronlock.job", "lost"]);
+    assert!(host.golock().args(["--status"]).run().stdout.starts_with("cronlock.job running "));
+    second.open_gate();
+    next.wait().assert_silent(8);
+}
+
+#[test]
+fn a_reset_keeps_the_record() {
+    let host = Host::new();
+    host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);
+    let status = || host.golock().args(["--status"]).run().stdout;
+    let (_, known) = status().split_once("host=").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    for word in ["deleted the lock", "there was no lock"] {
+        let done = host.golock().args(["--reset", "-v"]).run();
+        assert!(done.code == 200 && done.stderr.contains(word), "{done:?}");
+        assert_eq!(status(), format!("cronlock.job free host={known}"));
+    }
+}
+
+#[test]
 fn a_reset_ends_the_grace() {
     let host = Host::new();
     host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);

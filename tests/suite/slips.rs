@@ -41,6 +41,10 @@ const MISSPELT: &[Slip] = &[
     line("PATH=/bin\n\nCRONLOCK_TIEMOUT=1\n", "CONF:3: CRONLOCK_TIEMOUT: no such setting; CRONLOCK_TIMEOUT?"),
     line("MAILTO=me\nHOST=redis1\n", "CONF:2: HOST: no such setting; CRONLOCK_HOST?"),
     line("export AUTH_FILE=/etc/secret\n", "CONF:1: AUTH_FILE: no such setting; CRONLOCK_AUTH_FILE?"),
+    line("GOLOCK_HOST=redis1\n", "CONF:1: GOLOCK_HOST: no such setting; CRONLOCK_HOST?"),
+    line("cronlock_host=redis1\n", "CONF:1: cronlock_host: no such setting; CRONLOCK_HOST?"),
+    line("CRONLOC_DB=3\n", "CONF:1: CRONLOC_DB: no such setting; CRONLOCK_DB?"),
+    line("\u{feff}HOST=redis1\n", "CONF:1: HOST: no such setting; CRONLOCK_HOST?"),
     option(&["--tiemout", "5"], "--tiemout: no such option; --timeout?"),
     option(&["--hots=redis1"], "--hots: no such option; --host?"),
     option(&["--grac", "5"], "--grac: no such option; --grace?"),
@@ -89,7 +93,10 @@ const CONTRADICTIONS: &[Slip] = &[
 /// Values that are understood, but cannot be meant.
 const VALUES: &[Slip] = &[
     variable(&[("HOST", "h:6380")], "CRONLOCK_HOST: it holds a port; write CRONLOCK_HOST=h and CRONLOCK_PORT=6380"),
-    option(&["--host", "[::1]:6380"], "--host: it holds a port; write CRONLOCK_HOST=::1 and CRONLOCK_PORT=6380"),
+    option(&["--host", "[::1]:6380"], "--host: it holds a port; write --host=::1 and --port=6380"),
+    option(&["--list", "--status"], "--status: one action at a time"),
+    option(&["--local", "--local-dir", "locks"], "--local-dir: \"locks\" is not an absolute path"),
+    option(&["--url", "redis://::1:6379"], "--url: an IPv6 address must be written as [ADDRESS]"),
     option(&["--reset", "--status"], "--reset does nothing beside --status, --list, --metrics or --print-key"),
     option(&["--list", "backup.sh"], "--list and --metrics take no command: they tell of all jobs under PREFIX"),
     option(&["--metrics", "backup.sh"], "--list and --metrics take no command: they tell of all jobs under PREFIX"),
@@ -98,7 +105,7 @@ const VALUES: &[Slip] = &[
         "CRONLOCK_HOST: it holds a user or a password; they belong into CRONLOCK_URL",
     ),
     option(&["--host", "[::1]6380"], "--host: \"[::1]6380\" is not a host"),
-    option(&["--host", "redis://h:6380/2"], "--host: it is a URL; that is CRONLOCK_URL"),
+    option(&["--host", "redis://h:6380/2"], "--host: it is a URL; that is --url"),
     variable(&[("HOST", "rediss://:secret@h")], "CRONLOCK_HOST: it is a URL; that is CRONLOCK_URL"),
     variable(
         &[("HOST", "unix:///run/redis.sock")],
@@ -126,7 +133,7 @@ const VALUES: &[Slip] = &[
     variable(&[("TLS_SKIP_VERIFY", "yes")], "CRONLOCK_TLS_SKIP_VERIFY needs CRONLOCK_TLS"),
     variable(&[("TLS_CA", "/ca.pem")], "CRONLOCK_TLS_CA needs CRONLOCK_TLS"),
     variable(&[("TLS_NAME", "redis")], "CRONLOCK_TLS_NAME needs CRONLOCK_TLS"),
-    option(&["--kill-after", "5"], "--kill-after needs CRONLOCK_TIMEOUT"),
+    option(&["--kill-after", "5"], "--kill-after needs --timeout"),
     variable(&[("KILL_AFTER", "5")], "CRONLOCK_KILL_AFTER needs CRONLOCK_TIMEOUT"),
     option(&["--grace", "100", "--release", "50"], "--grace: it is longer than RELEASE, which is 50 s"),
     option(&["--grace", "2d"], "--grace: it is longer than RELEASE, which is 86400 s"),
@@ -143,6 +150,28 @@ const VALUES: &[Slip] = &[
     option(&["--port", "0"], "--port: \"0\" is not a number from 1 to 65535"),
     variable(&[("TLS", "maybe")], "CRONLOCK_TLS: \"maybe\" is neither yes nor no"),
 ];
+
+/// Variables whose names only look like ours.
+#[test]
+fn what_is_almost_the_prefix_is_no_silence() {
+    let job = Job::exits(7);
+    for (name, meant) in [
+        ("GOLOCK_HOST", "HOST"),
+        ("GOLOCK_AUTH_FILE", "AUTH_FILE"),
+        ("cronlock_grace", "GRACE"),
+        ("CRONLOCKHOST", "HOST"),
+        ("CRON_LOCK_HOST", "HOST"),
+        ("CRNOLOCK_DB", "DB"),
+    ] {
+        let done = Golock::new(1).env(name, "1").args(job.command()).run();
+        done.assert_one_line(201, &[&format!("did not run: {name}: no such setting; CRONLOCK_{meant}?")]);
+    }
+    // What a job finds in its environment, and what is another's.
+    let golock = graceless(Server::start(&[]).port()).args(["--key=k", "--print-key"]);
+    for name in ["GOLOCK_KEY", "GOLOCK_TOKEN", "GOLOCK_FENCE", "GOLOCK_BIN", "CRONLOG_HOST", "HOST", "LOCK_KEY"] {
+        assert_eq!(golock.clone().env(name, "1").run().stdout, "cronlock.k\n", "{name}");
+    }
+}
 
 /// All of them.
 pub(crate) const ALL: [&[Slip]; 3] = [MISSPELT, CONTRADICTIONS, VALUES];

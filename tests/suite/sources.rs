@@ -51,6 +51,15 @@ fn a_stronger_host_is_another_server() {
 }
 
 #[test]
+fn an_empty_host_unsets_no_url() {
+    each(&PAIRS, |&(stronger, weaker)| {
+        let layers = Layers::new().given(weaker, "URL", "redis://:word@127.0.0.3:2/5");
+        let said = went(&layers.given(stronger, "HOST", ""));
+        assert!(said.contains("redis at 127.0.0.3:2: "), "{said}");
+    });
+}
+
+#[test]
 fn any_other_stronger_setting_has_the_place_of_its_part_of_the_url() {
     let server = Server::start(&[]);
     each(&PAIRS, |&(stronger, weaker)| {

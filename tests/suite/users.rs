@@ -169,3 +169,23 @@ fn a_password_file_that_everybody_can_read_draws_one_warning() {
         }
     }
 }
+
+#[test]
+fn so_does_a_config_file_that_holds_a_password() {
+    let (server, files) = (Server::start(&[]), Files::new());
+    add_user(&server, "app", b"secret", RIGHTS);
+    let url = format!("CRONLOCK_URL=redis://app:secret@127.0.0.1:{}\n", server.port());
+    for (text, warns) in [("CRONLOCK_AUTH=secret\n", true), (&url, true), ("CRONLOCK_GRACE=0\n", false)] {
+        let file = files.write("conf", text.as_bytes());
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let scene = Scene::new(&server, Job::exits(7));
+        let golock = scene.golock().set("CONFIG", &file);
+        let golock = if text == url { golock.unset("HOST").unset("PORT") } else { golock };
+        let golock = if text.contains("AUTH") { golock.set("USER", "app") } else { golock };
+        if warns {
+            golock.run().assert_one_line(7, &["warning", "everybody can read", file.to_str().unwrap()]);
+        } else {
+            golock.run().assert_silent(7);
+        }
+    }
+}

@@ -42,15 +42,15 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads the files that `options` name.
     pub(super) fn new(options: &TlsOptions) -> Result<Self, Line> {
-        let identity = options.identity.iter().flat_map(|(chain, key)| [chain, key]);
-        let authorities = if let Trust::File(path) = &options.trust { Some(path) } else { None };
+        let identity = options.identity.iter().flat_map(|(chain, key)| [("TLS_CERT", chain), ("TLS_KEY", key)]);
+        let authorities = if let Trust::File(name, path) = &options.trust { Some((*name, path)) } else { None };
         let files = authorities.into_iter().chain(identity);
-        Self::of(options, files.map(|path| Fresh::read(path, PEM_LIMIT)).collect::<Result<_, _>>()?)
+        Self::of(options, files.map(|(name, path)| Fresh::read(name, path, PEM_LIMIT)).collect::<Result<_, _>>()?)
     }
 
     /// What these files come to.
     fn of(options: &TlsOptions, files: Vec<Fresh>) -> Result<Self, Line> {
-        let (authorities, own) = files.split_at(usize::from(matches!(options.trust, Trust::File(_))));
+        let (authorities, own) = files.split_at(usize::from(matches!(options.trust, Trust::File(..))));
         let certified = if let [chain, key] = own { Some(Arc::new(certified(chain, key)?)) } else { None };
         let identity = Arc::new(Identity { certified, is_missed: AtomicBool::new(false) });
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider::provider()))
@@ -197,7 +197,7 @@ impl ResolvesClientCert for Identity {
 fn certified(chain: &Fresh, key: &Fresh) -> Result<CertifiedKey, Line> {
     let certificates = sections::<CertificateDer<'_>>(chain, pem::CERTIFICATE)?;
     let secret = sections::<PrivateKeyDer<'_>>(key, pem::KEY)?.swap_remove(0);
-    let (chain, path) = (Escaped::path(&chain.path), Escaped::path(&key.path));
+    let (chain, path) = (chain.shown(), key.shown());
     let key = any_supported_type(&secret);
     let key = key.map_err(|_| words!("{}: not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519", path))?;
     match (x509::public_key(&certificates[0]), key.public_key()) {
@@ -217,7 +217,7 @@ fn verifier(options: &TlsOptions, authorities: Option<&Fresh>) -> Result<Verifie
         Some(file) => {
             own = sections::<CertificateDer<'_>>(file, pem::AUTHORITY)?;
             if roots.add_parsable_certificates(own.iter().map(|own| CertificateDer::from(&own[..]))).0 == 0 {
-                return Err(words!("{}: no usable CA certificate in PEM form in it", Escaped::path(&file.path)));
+                return Err(words!("{}: no usable CA certificate in PEM form in it", file.shown()));
             }
         }
     }

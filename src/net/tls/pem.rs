@@ -17,7 +17,7 @@ const OTHERS: [&[u8]; 4] = [b" KEY", b" PARAMETERS", b" REQUEST", b" CRL"];
 /// All sections of `file` that hold `what`; at least one. A section whose beginning is not understood is an error: it
 /// may be the very one that is needed.
 pub(super) fn sections<T: PemObject>(file: &Fresh, what: &'static str) -> Result<Vec<T>, Line> {
-    let (text, path) = (String::from_utf8_lossy(&file.content), Escaped::path(&file.path));
+    let (text, path) = (String::from_utf8_lossy(&file.content), file.shown());
     let (mut rest, mut found) = (&*text, Vec::new());
     while let Some((before, behind)) = rest.split_once("-BEGIN ") {
         let margin = before.rsplit('\n').next().unwrap_or_default().trim_start_matches(['\u{feff}', ' ', '\t']);

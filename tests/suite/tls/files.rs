@@ -47,7 +47,7 @@ impl Desk {
     fn refuse_exactly(&self, setting: &str, file: &Path, why: &str) {
         let (nobody, job) = (Scripted::start(|_, _| ()), Job::exits(7));
         let done = self.golock(nobody.port(), &job).set(setting, file).run();
-        assert_eq!((done.code, done.stderr), (201, format!("golock: sh did not run: {}{why}\n", name(file))));
+        assert_eq!((done.code, done.stderr), (201, format!("golock: sh did not run: {setting} {}{why}\n", name(file))));
         assert_eq!((job.runs(), nobody.connections()), (0, 0));
     }
 }
@@ -178,7 +178,11 @@ fn a_key_of_another_certificate_is_noticed() {
     let desk = Desk::new();
     let other = desk.authority.issue(&["other"]).key;
     let why = "do not go together: the key is that of another certificate";
-    desk.refuse("TLS_KEY", &other, &[&format!("{} and {} {why}", name(&desk.papers.certificate), name(&other))]);
+    desk.refuse(
+        "TLS_KEY",
+        &other,
+        &[&format!("TLS_CERT {} and TLS_KEY {} {why}", name(&desk.papers.certificate), name(&other))],
+    );
     let old = odd(&desk.authority, &KeyKind::P256.generate(), Oddity::Version1);
     desk.refuse("TLS_CERT", &old.certificate, &[why]);
 }

@@ -144,7 +144,7 @@ fn assert_named(authority: &Authority, text: &str, why: &str) {
     let done = golock.set("KEY", "forms").args(job.command()).run();
     assert_eq!(
         (done.code, done.stderr),
-        (201, format!("golock: sh did not run: {}{why}\n", Path::new(&file).display()))
+        (201, format!("golock: sh did not run: TLS_CA {}{why}\n", Path::new(&file).display()))
     );
     assert_eq!((job.runs(), nobody.connections()), (0, 0));
 }

@@ -144,7 +144,8 @@ pub(super) fn golock(port: u16) -> Golock {
 
 fn runs_and_skips() -> Vec<Told> {
     let stage = Stage::new();
-    let verbose = stage.golock().set("VERBOSE", "yes").args(["--show-key"]);
+    stage.notes.write("conf", "CRONLOCK_CONFIG=/nowhere\n");
+    let verbose = stage.golock().set("VERBOSE", "yes").set("CONFIG", stage.notes.path("conf")).args(["--show-key"]);
     let graceful = verbose.clone().set("GRACE", "1h").set("NTPDATE", "yes");
     let run = verbose.args(stage.job("exit 3")).run();
     let golock = graceful.args(stage.job("exit 0"));
