@@ -235,7 +235,7 @@ fn the_config_file_can_be_named_by_option_or_environment_and_names_no_other() {
 #[test]
 fn what_another_config_file_would_say_is_told_on_request() {
     let layers = Layers::new();
-    let file = layers.write("conf", "CRONLOCK_CONFIG=/nowhere\n");
+    let file = layers.write("another", "CRONLOCK_CONFIG=/nowhere\n");
     let done = layers.golock().set("CONFIG", &file).set("RECONNECT_ATTEMPTS", "0").args(["-v", "true"]).run();
     let note = format!("{}:1: CRONLOCK_CONFIG: a config file names no other, ignored", file.display());
     assert!(done.stderr.contains(&note), "{done:?}");

@@ -107,7 +107,7 @@ fn without_a_record_the_wire_is_what_it_was_but_for_the_confirmation() {
     let refused = scene();
     plain(&refused).set("USER", "plain").set("AUTH", "secret").run().assert_silent(7);
     let login: &[&str] = &["AUTH", "plain", "secret"];
-    let acquire: &[&[&[&str]]] = &[&[login], &[SET, GET], &[CONFIRMED]];
+    let acquire: &[&[&[&str]]] = &[&[login], &[SET, GET], &[CONFIRMED], &[GET]];
     assert_wire(&refused, &[acquire, &[&[login], &[GET], &[&["DEL", "NAME"]]]]);
 }
 

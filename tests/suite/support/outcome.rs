@@ -17,7 +17,9 @@ const RELEASE_END: i64 = 86_400_000;
 pub(crate) enum Outcome {
     /// The job ran once, its exit code came back without a word, and the lock is released or in grace.
     Done,
-    /// The same with one line, because nobody said that the lock is released.
+    /// The same, but the lock is still there for a while, because a DEL that was not answered may be under way.
+    Lingers,
+    /// As `Done` with one line, because nobody said that the lock is released.
     Unheard,
     /// The job ran once, its exit code came back, and one line says that the lock may stay. It does, until RELEASE.
     Kept,
@@ -72,6 +74,7 @@ impl Outcome {
         let may_stay = done.stderr.contains("; it may stay locked for up to 86400 s");
         match (ran, silent, may_stay, standing) {
             (1, true, false, standing) if standing == released => Self::Done,
+            (1, true, false, Standing::Grace) => Self::Lingers,
             (1, false, true, standing) if standing == released => Self::Unheard,
             (1, false, true, Standing::Token) => Self::Kept,
             (0, false, false, Standing::Nothing | Standing::Stale) => Self::NotTaken,
@@ -87,7 +90,7 @@ impl Outcome {
     pub(crate) fn assert_recorded(self, scene: &Scene<'_>) {
         let record = scene.record().unwrap_or_default();
         let said = match self {
-            Self::Done | Self::Unheard => format!(" result={} ok= failed=1 first=", scene.job.code()),
+            Self::Done | Self::Lingers | Self::Unheard => format!(" result={} ok= failed=1 first=", scene.job.code()),
             Self::Kept => " end= result= ok= failed=0 first=".into(),
             Self::NotTaken | Self::GivenBackUnheard | Self::Orphaned => return,
         };
@@ -101,7 +104,7 @@ impl Outcome {
         let is_free = match self {
             Self::Done | Self::Unheard => grace == 0,
             Self::NotTaken | Self::GivenBackUnheard => true,
-            Self::Kept | Self::Orphaned => false,
+            Self::Lingers | Self::Kept | Self::Orphaned => false,
         };
         let golock = golock.set("PORT", scene.server.port().to_string()).set("REDIS_TIMEOUT", "30");
         golock.run().assert_silent(if is_free { code } else { 200 });

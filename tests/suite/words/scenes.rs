@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -303,7 +304,20 @@ fn late() -> Vec<Told> {
     line.wait_answered();
     until("the lock is over", || stage.server.get("cronlock.told.late").is_none());
     line.release();
-    vec![too_late.into(), running.wait().into()]
+    vec![too_late.into(), running.wait().into(), unsure(&stage).into()]
+}
+
+/// A golock whose lock stands, but for too short a time by its own clock.
+fn unsure(stage: &Stage) -> Done {
+    let line = Withheld::start(stage.server.port(), 1);
+    let golock = stage.without(&["-eval"]).set("PORT", line.port().to_string()).set("RELEASE", "10");
+    let running = golock.set("KEY", "told.late").args(stage.job("exit 3")).spawn();
+    let begun = Instant::now();
+    line.wait_answered();
+    stage.server.query::<()>(&["PERSIST", "cronlock.told.late"]);
+    until("a tenth of RELEASE is over", || begun.elapsed() > Duration::from_millis(1_500));
+    line.release();
+    running.wait()
 }
 
 fn give_backs() -> Vec<Told> {
