@@ -84,7 +84,10 @@ fn is_past(value: &[u8], now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::{lease, timed};
+    use super::super::{Record, Recording, Run};
     use super::*;
+    use std::time::Duration;
 
     const NOW: u64 = 1_700_000_000;
 
@@ -111,6 +114,37 @@ mod tests {
         assert_eq!(judged(ok(), bulk("other"), &token), Ok(Some(held("other"))));
         assert_eq!(judged(ok(), Reply::Nil, &token), Ok(None));
         assert_eq!(judged(Reply::Nil, Reply::Nil, &token), Ok(None));
+    }
+
+    #[test]
+    fn the_record_is_read_in_the_same_write_for_whoever_asks() {
+        let line = "fence=1 host=a pid=1 program=b start=1 end=2 result=0 ok=2 failed=0 first=1";
+        let mut recorded = lease(0, 60, None);
+        let run = Run { host: b"h".to_vec(), pid: 1, program: b"p".to_vec() };
+        recorded.options.record = Some(Recording { key: b"r".to_vec(), keep: Duration::from_mins(1), run });
+        let status = |record| Ok(Acquired::Held(Status { record, ..Status::held(b"other".to_vec()) }));
+        let mut redis = timed([(0, Some(vec![Reply::Nil, bulk("other"), bulk(line)]))]);
+        let known = Record::parse(line.as_bytes());
+        assert_eq!(acquire(&mut redis, &mut recorded, Look::Record), status(known));
+        assert_eq!(redis.asked, ["SET k TOKEN NX EX 60 GET k GET r"]);
+        let mut redis = timed([(0, Some(vec![Reply::Nil, bulk("other")]))]);
+        assert_eq!(acquire(&mut redis, &mut recorded, Look::Lock), status(None));
+    }
+
+    #[test]
+    fn who_was_heard_may_hold_it_although_get_is_refused() {
+        let refused = Error::Refused("GET", b"NOPERM".to_vec());
+        for (set, repeated, may_hold) in [
+            (Reply::Nil, false, false),
+            (Reply::Nil, true, true),
+            (Reply::Status(b"OK".to_vec()), false, true),
+            (Reply::Status(b"OK".to_vec()), true, true),
+        ] {
+            let mut redis = timed([(0, Some(vec![set, Reply::Error(b"NOPERM".to_vec())]))]);
+            redis.repeated = repeated;
+            let unsure = acquire(&mut redis, &mut lease(0, 60, None), Look::Lock);
+            assert_eq!(unsure, Err(Unsure { error: refused.clone(), may_hold }));
+        }
     }
 
     #[test]

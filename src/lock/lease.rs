@@ -463,6 +463,13 @@ mod tests {
     }
 
     #[test]
+    fn only_the_whole_token_is_ours() {
+        let mut redis = script([Some(own_and("x"))]);
+        let another = if let Reply::Bulk(text) = own_and("x") { text } else { Vec::new() };
+        assert_eq!(confirm(&mut plain(), &mut redis), Ok(Confirmed::Lost(another)));
+    }
+
+    #[test]
     fn without_eval_it_starts_only_while_it_surely_lasts() {
         let (mut lease, mut redis) = (plain(), timed([(999, Some(vec![refusal()])), (0, Some(vec![own()]))]));
         let refused = || Ok(Confirmed::Ours(Some(b"NOPERM".to_vec())));

@@ -261,6 +261,12 @@ mod tests {
     }
 
     #[test]
+    fn a_run_in_which_no_command_ran_has_no_beginning() {
+        let began = |start: &str| Record(format!("fence=1 start={start} end=5").into_bytes()).began();
+        assert_eq!(["0", "1", ""].map(began), [None, Some(1), None]);
+    }
+
+    #[test]
     fn a_value_is_one_plain_word() {
         assert_eq!(encoded(b"a.b-c_d:e@f/g+h,i=j k%\n\xff"), b"a.b-c_d:e@f/g+h,i%3Dj%20k%25%0A%FF");
     }

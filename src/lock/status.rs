@@ -317,6 +317,8 @@ mod tests {
             status(Some(record("web", Some(2_000_000))), Ttl::Unknown).told().to_string(),
             "held for the grace of the run on web that ended 1970-01-01T00:33:20Z, token 1000000000000000001"
         );
+        let over = Status { is_over: true, ..status(None, Ttl::Seconds(40)) };
+        assert!(over.told().to_string().starts_with("held for the grace of a run that has ended, free in 40 s"));
         let told = |value: &[u8]| Status { value: Some(value.to_vec()), ttl: Ttl::Never, ..Status::default() }.told();
         assert_eq!(told(&token).to_string(), "held by another, and never expires, token 1000000000000000001");
         assert_eq!(
