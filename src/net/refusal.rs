@@ -14,6 +14,9 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
+/// What the system says of a connection that has broken after it was made (twemproxy).
+const LOST: [&[u8]; 3] = [b"timed out", b"reset by peer", b"Broken pipe"];
+
 /// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
 /// help.
 const EVEN_IF_INSISTING: usize = 4;
@@ -35,6 +38,11 @@ pub(super) fn classify(words: &[u8], insists: bool, asked: &Endpoint) -> Option<
         code if LASTING.contains(&code) && !insists => None,
         _ => Some(Kind::Busy),
     }
+}
+
+/// Whether `words` are those of a proxy that has passed the request on and got no answer: it may be carried out.
+pub(super) fn is_of_lost_answer(words: &[u8]) -> bool {
+    LOST.iter().any(|part| words.windows(part.len()).any(|found| found == *part))
 }
 
 /// The first word. Before Redis 7 an error inside a script is wrapped: `ERR Error running script (…): … -CODE text`.

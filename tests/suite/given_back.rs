@@ -52,14 +52,14 @@ fn a_lock_that_another_got_in_between_is_skipped_silently() {
     assert_eq!(job.runs(), 0);
 }
 
-/// Lets the first exchange of a client reach the server on `port`, whose answer it never gets.
-fn swallow(client: &TcpStream, port: u16) {
+/// Lets the first exchange of a client, of so many commands, reach the server on `port`, whose answer it never gets.
+fn swallow(client: &TcpStream, port: u16, commands: usize) {
     use std::io::{Read, Write};
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let (mut client, mut request, mut reply) = (client, vec![0; 1 << 16], Vec::new());
     let length = client.read(&mut request).unwrap();
     server.write_all(&request[..length]).unwrap();
-    while count_replies(&reply) < 2 {
+    while count_replies(&reply) < commands {
         let mut chunk = [0; 256];
         let length = server.read(&mut chunk).unwrap();
         assert!(length > 0, "the server hung up");
@@ -74,7 +74,7 @@ fn a_refusal_does_not_make_golock_forget_that_it_may_have_the_lock() {
         let server = Server::start(&[]);
         let port = server.port();
         let line = Scripted::start(move |index, client| match index {
-            0 => swallow(client, port),
+            0 => swallow(client, port, 2),
             1 => drop((read_commands(client, 2), send(client, format!("-{refusal}\r\n").repeat(2)))),
             _ => forward(client, port),
         });
@@ -82,6 +82,35 @@ fn a_refusal_does_not_make_golock_forget_that_it_may_have_the_lock() {
         let golock = graceless(line.port()).set("KEY", "given").set("RECONNECT_ATTEMPTS", "1").args(job.command());
         golock.run().assert_one_line(201, &["cronlock.given", refusal]);
         assert_eq!((job.runs(), server.get("cronlock.given"), line.connections()), (0, None, 3));
+    });
+}
+
+/// A proxy has passed the request on, and says that it got no answer.
+#[test]
+fn what_a_proxy_got_no_answer_to_is_given_back_and_released_in_silence() {
+    each(&["ERR Connection timed out", "ERR Connection reset by peer", "ERR Broken pipe"], |&words| {
+        let server = Server::start(&[]);
+        let port = server.port();
+        let lossy = |lost: usize| {
+            Scripted::start(move |index, client| {
+                if index == lost {
+                    // SET and GET, or EVAL.
+                    let commands = 2 - lost;
+                    swallow(client, port, commands);
+                    send(client, format!("-{words}\r\n").repeat(commands));
+                } else {
+                    forward(client, port);
+                }
+            })
+        };
+        let (line, job) = (lossy(0), Job::exits(7));
+        let golock = |line: &Scripted| graceless(line.port()).set("KEY", "given").args(job.command());
+        golock(&line).set("RECONNECT_ATTEMPTS", "0").run().assert_one_line(201, &["cronlock.given", words]);
+        assert_eq!((job.runs(), server.get("cronlock.given"), line.connections()), (0, None, 2));
+        // At the release, which is then repeated, nobody has taken the lock.
+        let line = lossy(1);
+        golock(&line).run().assert_silent(7);
+        assert_eq!((job.runs(), server.get("cronlock.given"), line.connections()), (1, None, 3));
     });
 }
 

@@ -109,7 +109,12 @@ fn trouble_at_the_release_does_not_hide_that_the_lock_was_lost() {
         scene.job.wait_running();
         server.query::<()>(&["DEL", &scene.name()]);
         scene.job.open_gate();
-        running.wait().assert_one_line(7, &[&scene.name(), "was lost"]);
+        if words.contains("timed out") {
+            // A proxy says that, who does not know what its server has done.
+            running.wait().assert_silent(7);
+        } else {
+            running.wait().assert_one_line(7, &[&scene.name(), "was lost"]);
+        }
         assert_eq!(troubled.connections(), 3);
     });
 }
