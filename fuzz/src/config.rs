@@ -5,6 +5,7 @@ use super::given::{Given, has_secret, text};
 use super::layers::layers;
 use super::message::assert_true;
 use super::shown::assert_line;
+use super::values::number;
 use golock::config::{Backend, Config, Id, Invocation, LockAction, PREFIX, help, version};
 use golock::net::{Endpoint, Server};
 use std::os::unix::ffi::OsStrExt;
@@ -59,9 +60,16 @@ fn assert_known(given: &Given) {
     for short in names.filter_map(|name| name.strip_prefix(PREFIX.as_bytes())) {
         assert!(is_known(short), "{PREFIX}{} is accepted in silence", short.escape_ascii());
     }
-    let names = given.env.iter().map(|(name, _)| name.as_bytes()).chain(given.file_lines().map(|(name, _)| name));
-    for short in names.filter_map(|name| name.strip_prefix(b"GOLOCK_")) {
-        let is_setting = Id::named(short).is_some_and(|id| id != Id::Key);
+    // Behind another prefix it may be another's, unless the value is one of ours.
+    let env = given.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    for (name, value) in env.chain(given.file_lines()) {
+        let Some(short) = name.strip_prefix(b"GOLOCK_") else { continue };
+        let is_setting = Id::named(short).is_some_and(|id| {
+            // A file's value may be in quotes.
+            ![Id::Key, Id::Url].contains(&id)
+                && value.first().is_some_and(u8::is_ascii_digit)
+                && number(id, value).is_some()
+        });
         assert!(!is_setting, "GOLOCK_{} is accepted in silence", short.escape_ascii());
     }
     let stray = given.file_lines().find(|(name, _)| Id::named(name).is_some());

@@ -150,7 +150,7 @@ impl<'a> Settings<'a> {
             let place = words!("{}", Escaped(name));
             match name.strip_prefix(PREFIX.as_bytes()) {
                 Some(short) => self.offer(short, value, Source::Environment, place)?,
-                None => foreign(name, &place)?,
+                None => foreign(name, value, &place)?,
             }
         }
         Ok(())
@@ -177,7 +177,7 @@ impl<'a> Settings<'a> {
                 None if Id::named(name).is_some() => {
                     return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
                 }
-                None => foreign(name, &place)?,
+                None => foreign(name, value, &place)?,
             }
         }
         Ok(())
@@ -339,14 +339,17 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Refuses the name of a setting behind what is almost its prefix, or behind golock's own name; KEY is what a job finds
-/// there.
-fn foreign(name: &[u8], place: &Line) -> Result<(), Line> {
+/// Refuses the name of a setting behind what is almost its prefix, or behind golock's own name, if the value is one that
+/// the setting takes: others have variables, too. KEY is what a job finds there.
+fn foreign(name: &[u8], value: &[u8], place: &Line) -> Result<(), Line> {
     let upper = name.to_ascii_uppercase();
     let is_meant = |row: &&Setting| {
         let start = upper.strip_suffix(row.name.as_bytes()).map(|start| start.strip_suffix(b"_").unwrap_or(start));
-        let is_own = || start == Some(b"GOLOCK") && row.id != Id::Key;
-        start.is_some_and(|start| is_own() || slips(start, b"CRONLOCK", 1) <= 1)
+        let is_own = |start: &[u8]| start == b"GOLOCK" && row.id != Id::Key;
+        // CRON_LOCK_ may be anybody's.
+        let is_slip = |start: &[u8]| !start.contains(&b'_') && slips(start, b"CRONLOCK", 1) <= 1;
+        let fits = || row.number(value).is_some() && (row.id != Id::Url || url::parse(value).is_ok());
+        start.is_some_and(|start| is_own(start) || is_slip(start)) && !value.is_empty() && fits()
     };
     match TABLE.iter().find(is_meant) {
         Some(row) => Err(words!("{}: no such setting; {}{}?", *place, PREFIX, row.name)),

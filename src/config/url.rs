@@ -35,7 +35,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Parts, &'static str> {
         Some(Some((host, behind))) => (host, behind.strip_prefix(':').ok_or("no : before the port")?),
         None => address.split_once(':').unwrap_or((address, "")),
     };
-    if port.contains(':') {
+    let is_ipv6 = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.%".contains(&byte));
+    if port.contains(':') && !address.starts_with('[') && is_ipv6(host) {
         return Err("an IPv6 address must be written as [ADDRESS]");
     }
     if host.is_empty() {

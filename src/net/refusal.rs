@@ -14,8 +14,9 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// What the system says of a connection that has broken after it was made (twemproxy).
-const LOST: [&[u8]; 3] = [b"timed out", b"reset by peer", b"Broken pipe"];
+/// What twemproxy says of a connection that has broken after it was made, in the system's words, and what Envoy says. Where
+/// the server has closed it, twemproxy says `ERR unknown`.
+const LOST: [&[u8]; 4] = [b"timed out", b"reset by peer", b"Broken pipe", b"upstream failure"];
 
 /// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
 /// help.
@@ -42,7 +43,7 @@ pub(super) fn classify(words: &[u8], insists: bool, asked: &Endpoint) -> Option<
 
 /// Whether `words` are those of a proxy that has passed the request on and got no answer: it may be carried out.
 pub(super) fn is_of_lost_answer(words: &[u8]) -> bool {
-    LOST.iter().any(|part| words.windows(part.len()).any(|found| found == *part))
+    words == b"ERR unknown" || LOST.iter().any(|part| words.windows(part.len()).any(|found| found == *part))
 }
 
 /// The first word. Before Redis 7 an error inside a script is wrapped: `ERR Error running script (…): … -CODE text`.

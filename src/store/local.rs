@@ -186,12 +186,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
             return Ok(false);
         }
         for _ in 0..ROUNDS {
-            let content = lockfile::open(&self.path, false).and_then(|file| lockfile::read(&file)).ok();
-            let done = match content.filter(|content| content.record.is_some()) {
-                Some(content) => lockfile::replace(&self.path, &Content { grace: (0, 0), ..content }).map(|()| true),
-                None => lockfile::remove(None, &self.path),
-            };
-            match done {
+            match lockfile::reset(&self.path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.pause()?,
                 removed => return removed.map_err(self.failed("delete")),
@@ -224,10 +219,14 @@ impl LocalStore<'_> {
         }
         let is_ours = self.file.as_ref().is_some_and(|file| is_at(file, &self.path));
         let late = if is_ours { None } else { self.unclaimed() };
+        if !is_ours {
+            // RELEASE or a reset has ended it.
+            self.content.grace = (0, 0);
+        }
         let done = match late.as_ref().or(self.file.as_ref().filter(|_| is_ours)) {
             Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
             // Where another is about to delete something, the next sweep finds it.
-            Some(file) => lockfile::remove(Some(file), &self.path).map(|_| true),
+            Some(file) => lockfile::remove(file, &self.path).map(|_| true),
             None => Ok(false),
         };
         self.unlock();
@@ -241,9 +240,14 @@ impl LocalStore<'_> {
     /// The file, locked, if nobody else has had the lock since RELEASE or a reset: then the run is still the last one.
     fn unclaimed(&self) -> Option<File> {
         let file = Some(&self.path).filter(|path| path.exists()).and_then(|path| lockfile::open(path, true).ok())?;
-        let is_free = lockfile::lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours);
-        let is_last = || lockfile::read(&file).is_ok_and(|content| content.token == self.content.token);
-        (is_free && is_last()).then_some(file)
+        let is_last = |how| {
+            lockfile::lock(&file, how).is_ok_and(|ours| ours)
+                && lockfile::read(&file).is_ok_and(|content| content.token == self.content.token)
+        };
+        // Whoever only looks makes nobody skip.
+        let is_last =
+            is_last(FlockOperation::NonBlockingLockShared) && is_last(FlockOperation::NonBlockingLockExclusive);
+        is_last.then_some(file)
     }
 
     /// Lets go of the lock, although the job, or what it left behind, still has the descriptor.

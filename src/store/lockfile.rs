@@ -6,7 +6,7 @@ use crate::lock::Record;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ pub(super) fn lock(file: &File, how: FlockOperation) -> io::Result<bool> {
 /// What `file` says; `InvalidData` if it is not a lock's.
 pub(super) fn read(file: &File) -> io::Result<Content> {
     let mut text = vec![0; LIMIT + 1];
-    let length = (&*file).read(&mut text)?;
+    let length = file.read_at(&mut text, 0)?;
     Content::parse(&text[..length]).ok_or(ErrorKind::InvalidData.into())
 }
 
@@ -110,25 +110,32 @@ fn guard(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Puts a new file, which nobody has locked, in the place of the one at `path`.
-pub(super) fn replace(path: &Path, content: &Content) -> io::Result<()> {
+/// Puts a new file, which nobody has locked, in the place of the one at `path`, with its record if it has one; whether there
+/// was one. Where that is impossible, it only deletes.
+pub(super) fn reset(path: &Path) -> io::Result<bool> {
     let _folder = guard(path)?;
+    let known = open(path, false).and_then(|file| read(&file)).ok().filter(|content| content.record.is_some());
     // A lock's file cannot begin with a dot.
     let new = path.with_file_name(".new");
-    write(&open(&new, true)?, content)?;
-    fs::rename(new, path)
+    let replace = |content| write(&open(&new, true)?, &content).and_then(|()| fs::rename(&new, path));
+    if known.is_some_and(|content| replace(Content { grace: (0, 0), ..content }).is_ok()) {
+        return Ok(true);
+    }
+    let _ = fs::remove_file(&new);
+    delete(path)
 }
 
-/// Deletes `file` if it stands at `path`, or whatever stands there; whether it was there.
-pub(super) fn remove(file: Option<&File>, path: &Path) -> io::Result<bool> {
-    let _folder = guard(path)?;
-    if file.is_some_and(|file| !is_at(file, path)) {
-        return Ok(false);
-    }
+fn delete(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         removed => removed.map(|()| true),
     }
+}
+
+/// Deletes `file` if it stands at `path`; whether it did.
+pub(super) fn remove(file: &File, path: &Path) -> io::Result<bool> {
+    let _folder = guard(path)?;
+    if is_at(file, path) { delete(path) } else { Ok(false) }
 }
 
 /// What is in `folder`, but not more than `most` of it.
@@ -149,7 +156,7 @@ pub(super) fn sweep(folder: &Path, most: usize) {
             && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
             && read(&file).is_ok_and(|content| !content.is_needed())
         {
-            let _ = remove(Some(&file), &path);
+            let _ = remove(&file, &path);
         }
     }
 }

@@ -246,6 +246,7 @@ fn the_end_of_a_run_is_recorded_after_release_and_after_a_reset() {
         let (host, job) = (Host::new(), Job::gated(0));
         let status = || host.golock().args(["--status"]).run().stdout;
         let golock = host.golock().set("RELEASE", if is_reset { "1000" } else { "1" });
+        let golock = if is_reset { golock.set("GRACE", "900") } else { golock };
         let holder = golock.args(job.command()).spawn();
         job.wait_running();
         if is_reset {
@@ -254,7 +255,8 @@ fn the_end_of_a_run_is_recorded_after_release_and_after_a_reset() {
         until("the lock is free", || status().contains(" free "));
         job.open_gate();
         holder.wait().assert_one_line(0, &["cronlock.job", "lost"]);
-        assert!(status().contains(" result=0 ") && status().contains(" failed=0 "), "{}", status());
+        // And no grace comes back.
+        assert!(status().contains(" free ") && status().contains(" result=0 ") && status().contains(" failed=0 "));
     }
 }
 

@@ -111,7 +111,7 @@ fn a_redis_in_passing_trouble_is_tried_again() {
         "OOM command not allowed when used memory > 'maxmemory'.",
         "MISCONF Redis is configured to save RDB snapshots",
         "ERR Connection refused",
-        "upstream failure",
+        "no healthy upstream",
         "ERR",
     ];
     each(&troubles, |&trouble| {

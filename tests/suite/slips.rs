@@ -160,7 +160,7 @@ fn what_is_almost_the_prefix_is_no_silence() {
         ("GOLOCK_AUTH_FILE", "AUTH_FILE"),
         ("cronlock_grace", "GRACE"),
         ("CRONLOCKHOST", "HOST"),
-        ("CRON_LOCK_HOST", "HOST"),
+        ("GOLOCK_PORT", "PORT"),
         ("CRNOLOCK_DB", "DB"),
     ] {
         let done = Golock::new(1).env(name, "1").args(job.command()).run();
@@ -168,8 +168,12 @@ fn what_is_almost_the_prefix_is_no_silence() {
     }
     // What a job finds in its environment, and what is another's.
     let golock = graceless(Server::start(&[]).port()).args(["--key=k", "--print-key"]);
-    for name in ["GOLOCK_KEY", "GOLOCK_TOKEN", "GOLOCK_FENCE", "GOLOCK_BIN", "CRONLOG_HOST", "HOST", "LOCK_KEY"] {
-        assert_eq!(golock.clone().env(name, "1").run().stdout, "cronlock.k\n", "{name}");
+    let others = ["GOLOCK_KEY", "GOLOCK_TOKEN", "GOLOCK_BIN", "CRONLOG_HOST", "HOST", "LOCK_KEY", "CRON_LOCK_TIMEOUT"];
+    // Kubernetes tells of a service called golock.
+    let of_services =
+        [("GOLOCK_PORT", "tcp://10.0.0.1:80"), ("GOLOCK_URL", "https://example.com/golock"), ("GOLOCK_DB", "")];
+    for (name, value) in others.map(|name| (name, "1")).into_iter().chain(of_services) {
+        assert_eq!(golock.clone().env(name, value).run().stdout, "cronlock.k\n", "{name}");
     }
 }
 
