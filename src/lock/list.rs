@@ -1,6 +1,6 @@
 use super::name::beside;
 use super::record::{number, word};
-use super::status::{self, STATUS};
+use super::status::{self, STATUS_OF};
 use super::{Error, Status, eval};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
@@ -111,11 +111,9 @@ impl<'p> Page<'p> {
 
 /// Looks at the jobs of a page, in one write: by a script for each, which cuts what is too long to be read whole.
 fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
-    // Keys that are declared to EVAL need the right to write them.
-    let script = STATUS.replace("KEYS", "ARGV");
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         for (key, name) in &page.jobs {
-            eval(request, &script, &[], &[name, key]);
+            eval(request, STATUS_OF, &[], &[name, key]);
         }
         request.informs = request.commands;
     })?;

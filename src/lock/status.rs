@@ -6,15 +6,27 @@ use crate::text::{Escaped, Line, Span, Utc};
 use crate::words;
 use std::time::Duration;
 
+/// The script of [`STATUS`], of the lock and the record that `$keys` holds.
+macro_rules! status_of {
+    ($keys:literal) => {
+        concat!(
+            "local k=", $keys, " local v,t,r=redis.call('GET',k[1]) or '',redis.pcall('TIME'),k[2] and redis.pcall('GET',k[2]) ",
+            "v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' ",
+            "return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))",
+            "..' '..#v..' '..v..r"
+        )
+    };
+}
+
 /// All that is known of the lock `KEYS[1]` and of its record `KEYS[2]`, if there is one; changes nothing.
 ///
 /// Result: the seconds until the lock expires (-1: never; -2: there is none), the milliseconds of Redis's clock (0 if that
 /// cannot be asked), the length of the lock's value, each with a space behind it, the value, and the record. A value or a
 /// record that is too long to be one of ours is cut.
-pub(super) const STATUS: &str = "local v,t,r=redis.call('GET',KEYS[1]) or '',redis.pcall('TIME'),KEYS[2] and redis.pcall('GET',KEYS[2]) \
-    v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
-    return redis.call('TTL',KEYS[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
-    ..' '..#v..' '..v..r";
+const STATUS: &str = status_of!("KEYS");
+
+/// The same of `ARGV[1]` and `ARGV[2]`: keys that are declared to EVAL need the right to write them.
+pub(super) const STATUS_OF: &str = status_of!("ARGV");
 
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;

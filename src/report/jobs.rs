@@ -10,7 +10,7 @@ use std::time::Duration;
 pub fn status(name: &[u8], status: &Status) -> String {
     let (state, by) = state(status.holder());
     // Scripts take the second word for the state.
-    let mut line = format!("{} {state}", Escaped(name).to_string().replace(' ', "%20"));
+    let mut line = format!("{} {state}", Escaped(name).to_string().split(' ').collect::<Vec<_>>().join("%20"));
     let mut field = |name: &str, value: &str| line += &[" ", name, "=", value].concat();
     match (&status.value, status.ttl) {
         (Some(_), Ttl::Seconds(seconds)) => field("ttl", &seconds.to_string()),
