@@ -10,11 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 const OTHERS: [&str; 6] = ["help", "version", "print-key", "status", "list", "metrics"];
 
 /// What is said of no setting.
-const GENERAL: [&str; 4] = [
+const GENERAL: [&str; 5] = [
     "no command given",
     "it needs a command or --key",
     "the options: not understood",
     "--list and --metrics take no command",
+    "--reset does nothing beside --status, --list, --metrics or --print-key",
 ];
 
 /// Something that was given, as a message shows it.
