@@ -347,7 +347,7 @@ fn foreign(name: &[u8], value: &[u8], place: &Line) -> Result<(), Line> {
         let start = upper.strip_suffix(row.name.as_bytes()).map(|start| start.strip_suffix(b"_").unwrap_or(start));
         let is_own = |start: &[u8]| start == b"GOLOCK" && row.id != Id::Key;
         // CRON_LOCK_ may be anybody's.
-        let is_slip = |start: &[u8]| !start.contains(&b'_') && slips(start, b"CRONLOCK", 1) <= 1;
+        let is_slip = |start: &[u8]| start.iter().all(u8::is_ascii_uppercase) && slips(start, b"CRONLOCK", 1) <= 1;
         let is_url = || [&b"redis"[..], b"valkey"].iter().any(|scheme| value.starts_with(scheme));
         let fits = || row.number(value).is_some() && (row.id != Id::Url || is_url());
         start.is_some_and(|start| is_own(start) || is_slip(start)) && !value.is_empty() && fits()
