@@ -95,7 +95,9 @@ fn is_about_a_file(message: &str, given: &Given) -> bool {
     let about = |path: &String| message.strip_prefix(&format!("{path}:"));
     let Some(rest) = Given::files().iter().find_map(about) else { return false };
     let Some((number, _)) = rest.split_once(": not a plain NAME=value") else { return false };
-    let line = number.parse::<usize>().ok().and_then(|number| given.file_lines().nth(number.checked_sub(1)?));
+    // A value that is shown may hold the words.
+    let Ok(number) = number.parse::<usize>() else { return false };
+    let line = number.checked_sub(1).and_then(|number| given.file_lines().nth(number));
     let (name, value) = line.unwrap_or_else(|| panic!("there is no such line: {message}"));
     assert!(!name.is_empty() || !(value.is_empty() || value.starts_with(b"#")), "there is nothing on it: {message}");
     true

@@ -84,8 +84,13 @@ pub(crate) fn not_taken() -> Proof {
 /// The token in front says that the lock is ours, and what follows it all else.
 pub(crate) fn confirmed(confirmed: Confirmed, lease: &Lease) -> Proof {
     let (token, fence, eval_refused) = (lease.token.clone(), lease.fence, lease.eval_refused);
-    one(move |turn| match (&confirmed, turn.only("EVAL")) {
-        (Confirmed::Ours(Some(words)), Some(Reply::Error(error))) => eval_refused && *words == error,
+    let found = |turns: &[Turn], reply: &Reply| turns.iter().any(|turn| turn.only("GET").as_ref() == Some(reply));
+    let own = bulk(token.as_bytes());
+    let is_told = move |turn: &Turn, turns: &[Turn]| match (&confirmed, turn.only("EVAL")) {
+        // Then GET has said once more that it is ours.
+        (Confirmed::Ours(Some(words)), Some(Reply::Error(error))) => {
+            eval_refused && *words == error && found(turns, &own)
+        }
         (Confirmed::Ours(note), Some(Reply::Bulk(text))) if !eval_refused => {
             match text.strip_prefix(token.as_bytes()) {
                 Some(b"") => note.is_none() && fence.is_none(),
@@ -97,9 +102,13 @@ pub(crate) fn confirmed(confirmed: Confirmed, lease: &Lease) -> Proof {
             }
         }
         (Confirmed::Served, Some(reply)) => reply == bulk(&[token.as_bytes(), b" served"].concat()),
+        (Confirmed::Lost(value), Some(Reply::Error(_))) => {
+            eval_refused && bulk(value) != own && found(turns, &bulk(value))
+        }
         (Confirmed::Lost(value), Some(reply)) => value != token.as_bytes() && reply == bulk(value),
         _ => false,
-    })
+    };
+    Proof::All(Box::new(move |turns| turns.iter().any(|turn| is_told(turn, turns))))
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
@@ -119,7 +128,7 @@ pub(crate) fn renewed(renewed: bool, token: &Token) -> Proof {
 /// The last command that was answered says what became of the lock; before it, only EVAL knows of the record.
 pub(crate) fn released(release: Release, token: &Token) -> Proof {
     let token = bulk(token.as_bytes());
-    one(move |turn| {
+    let is_told = move |turn: &Turn, turns: &[Turn]| {
         let Release { lock, record } = &release;
         if let Some(reply) = turn.only("EVAL") {
             let (code, told) = match reply {
@@ -138,7 +147,13 @@ pub(crate) fn released(release: Release, token: &Token) -> Proof {
         let [get, delete, set] = ["GET", "DEL", "SET"].map(|name| turn.only(name));
         record.is_none()
             && match lock {
-                Released::Free => get == Some(Reply::Nil) || delete == Some(Reply::Integer(1)),
+                // After a DEL without an answer another may have it.
+                Released::Free => {
+                    let is_tried =
+                        turns.iter().any(|turn| turn.asked.first().is_some_and(|command| is(command, "DEL")));
+                    let is_others = matches!(&get, Some(value @ Reply::Bulk(_)) if *value != token);
+                    get == Some(Reply::Nil) || delete == Some(Reply::Integer(1)) || (is_tried && is_others)
+                }
                 Released::InGrace(_) => matches!(set, Some(Reply::Status(_))),
                 Released::Lost => {
                     let is_other = get.is_some_and(|value| {
@@ -148,7 +163,8 @@ pub(crate) fn released(release: Release, token: &Token) -> Proof {
                 }
                 Released::LeftToExpire => get == Some(token.clone()),
             }
-    })
+    };
+    Proof::All(Box::new(move |turns| turns.iter().any(|turn| is_told(turn, turns))))
 }
 
 /// What EVAL says of a lock, or GET where EVAL is refused.
@@ -191,21 +207,22 @@ pub(crate) fn deleted(found: bool) -> Proof {
     one(move |turn| turn.only("DEL") == Some(Reply::Integer(found.into())))
 }
 
-/// Each entry has its own two GETs, for the record and for the lock.
+/// Of each entry a script has told, which was asked for its lock and its record.
 pub(crate) fn listed(entries: Vec<Entry>) -> Proof {
     let is_told = |entry: &Entry, turn: &Turn| {
-        let replies = turn.replies();
-        replies.chunks_exact(2).any(|pair| {
-            let [(of_record, record), (of_lock, lock)] = pair else { return false };
-            let value = if let Reply::Bulk(value) = lock { Some(value) } else { None };
-            let asked = [b"GET".to_vec(), entry.name.clone()];
-            let key = of_record.get(1).and_then(|key| key.strip_prefix(b"p.run."));
-            let is_beside = key.is_some_and(|key| key == [b"{", &entry.name[..], b"}"].concat() || *key == entry.name);
-            **of_lock == asked
+        turn.replies().into_iter().any(|(asked, reply)| {
+            let [eval, _, keys, name, record] = &asked[..] else { return false };
+            let key = record.strip_prefix(b"p.run.");
+            let is_beside = key.is_some_and(|key| key == [b"{", &name[..], b"}"].concat() || key == &name[..]);
+            eval == b"EVAL"
+                && keys == b"0"
+                && *name == entry.name
                 && is_beside
-                && matches!(record, Reply::Bulk(_))
-                && is_record(Some(record), entry.status.record.as_ref())
-                && value == entry.status.value.as_ref()
+                && match &reply {
+                    Reply::Bulk(text) => told(text).as_ref() == Some(&entry.status),
+                    Reply::Error(_) => entry.status == Status::held(Vec::new()),
+                    _ => false,
+                }
         })
     };
     Proof::All(Box::new(move |turns| entries.iter().all(|entry| turns.iter().any(|turn| is_told(entry, turn)))))
