@@ -185,6 +185,10 @@ impl Settled {
         self.spread_url()?;
         self.exclude(Id::Auth, Id::AuthFile)?;
         self.refuse_halves()?;
+        // Beside --status, which is asked for here.
+        if self.is_on(Id::Reset) && self.layer(Id::Reset) == Some(Layer::Option) {
+            return Err(Expected::Refused(vec![Id::Reset]));
+        }
         let formats = [&b""[..], b"cronlock", b"golock"];
         if !formats.contains(&self.value(Id::KeyFormat)) {
             return Err(Expected::Refused(vec![Id::KeyFormat]));

@@ -10,10 +10,12 @@ use std::time::Duration;
 macro_rules! status_of {
     ($keys:literal) => {
         concat!(
-            "local k=", $keys, " local v,t,r=redis.call('GET',k[1]) or '',redis.pcall('TIME'),k[2] and redis.pcall('GET',k[2]) ",
-            "v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' ",
-            "return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))",
-            "..' '..#v..' '..v..r"
+            "return (function(k) local v,t,r=redis.call('GET',k[1]) or '',redis.pcall('TIME'),k[2] and redis.pcall('GET',k[2]) \
+            v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
+            return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
+            ..' '..#v..' '..v..r end)(",
+            $keys,
+            ")"
         )
     };
 }
