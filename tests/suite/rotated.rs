@@ -8,7 +8,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::support::job_tools::{Notes, graceless};
+use crate::support::job_tools::{Notes, UNIGNORED, graceless};
 use crate::support::proxy::Record;
 use crate::support::{Golock, Job, Scene, Server, each, until};
 
@@ -151,7 +151,9 @@ fn a_pipe_that_says_nothing_does_not_make_golock_deaf() {
     each(&[Signal::TERM, Signal::HUP], |&signal| {
         let (server, notes) = (Server::start(&[]), Notes::new());
         let golock = graceless(server.port()).set("AUTH_FILE", fifo(&notes)).args(["true"]);
-        let prelude = format!(": >'{}'; {}", notes.path("up").display(), crate::support::job_tools::pristine());
+        // Under nohup SIGHUP would be ignored until then.
+        let up = r#"sh -c ': >"$0"; exec "$@"'"#;
+        let prelude = format!(r#"exec {UNIGNORED} {up} '{}' "$0" "$@""#, notes.path("up").display());
         let running = golock.prelude(&prelude).spawn();
         notes.wait_for("up", |_| notes.path("up").exists());
         running.signal(signal);
