@@ -205,14 +205,14 @@ fn local_folder(settings: &Settings<'_>, env: &Variables) -> Result<PathBuf, Lin
         return Err(words!("{} means nothing to a local lock", settings.place(id)));
     }
     // Not $XDG_RUNTIME_DIR, which a session has and cron does not: the two would not see each other's locks.
-    let of_user = || variable(env, "HOME").map(Path::new).map(|home| home.join(".local/state/golock"));
+    let home = || variable(env, "HOME").map(Path::new).filter(|home| home.is_absolute());
+    let of_user = || home().map(|home| home.join(".local/state/golock"));
     let default = || if geteuid().is_root() { Some("/run/golock".into()) } else { of_user() };
-    // From another folder it would be another lock.
-    if settings.path(Id::LocalDir).is_some_and(|folder| folder.is_relative()) {
-        return Err(settings.invalid(Id::LocalDir, "not an absolute path"));
+    match settings.path(Id::LocalDir) {
+        // From another folder it would be another lock.
+        Some(folder) if folder.is_relative() => Err(settings.invalid(Id::LocalDir, "not an absolute path")),
+        given => given.or_else(default).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir)),
     }
-    let default = || default().filter(|folder| folder.is_absolute());
-    settings.path(Id::LocalDir).or_else(default).ok_or_else(|| needs(settings, Id::Local, Id::LocalDir))
 }
 
 /// The value of a variable that is not golock's, unless it is empty.

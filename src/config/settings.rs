@@ -147,10 +147,10 @@ impl<'a> Settings<'a> {
     /// The variables that are ours.
     pub(super) fn read_environment(&mut self, env: &Variables) -> Result<(), Line> {
         for (name, value) in env.iter() {
-            let place = words!("{}", Escaped(name));
-            match name.strip_prefix(PREFIX.as_bytes()) {
-                Some(short) => self.offer(short, value, Source::Environment, place)?,
-                None => foreign(name, value, &place)?,
+            if let Some(short) = name.strip_prefix(PREFIX.as_bytes()) {
+                self.offer(short, value, Source::Environment, words!("{}", Escaped(name)))?;
+            } else if let Some(meant) = meant_by(name, value) {
+                return Err(words!("{}: no such setting; {}{}?", Escaped(name), PREFIX, meant));
             }
         }
         Ok(())
@@ -174,10 +174,12 @@ impl<'a> Settings<'a> {
             match name.strip_prefix(PREFIX.as_bytes()) {
                 Some(b"CONFIG") => self.notes.push(words!("{}: a config file names no other, ignored", place)),
                 Some(short) => self.offer(short, value, Source::File, place)?,
-                None if Id::named(name).is_some() => {
-                    return Err(words!("{}: no such setting; {}{}?", place, PREFIX, Escaped(name)));
+                None => {
+                    let bare = Id::named(name).map(|id| id.row().name);
+                    if let Some(meant) = bare.or_else(|| meant_by(name, value)) {
+                        return Err(words!("{}: no such setting; {}{}?", place, PREFIX, meant));
+                    }
                 }
-                None => foreign(name, value, &place)?,
             }
         }
         Ok(())
@@ -339,23 +341,22 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Refuses the name of a setting behind what is almost its prefix, or behind golock's own name, if the value is one that
-/// the setting takes: others have variables, too. KEY is what a job finds there.
-fn foreign(name: &[u8], value: &[u8], place: &Line) -> Result<(), Line> {
-    let upper = name.to_ascii_uppercase();
+/// The setting whose name stands behind what is almost our prefix, or behind golock's own name, if the value is one that it
+/// takes: others have variables, too. KEY is what a job finds there.
+fn meant_by(name: &[u8], value: &[u8]) -> Option<&'static str> {
     let is_meant = |row: &&Setting| {
-        let start = upper.strip_suffix(row.name.as_bytes()).map(|start| start.strip_suffix(b"_").unwrap_or(start));
-        let is_own = |start: &[u8]| start == b"GOLOCK" && row.id != Id::Key;
+        let Some(end) = name.len().checked_sub(row.name.len()) else { return false };
+        if value.is_empty() || !name[end..].eq_ignore_ascii_case(row.name.as_bytes()) {
+            return false;
+        }
+        let start = name[..end].strip_suffix(b"_").unwrap_or(&name[..end]).to_ascii_uppercase();
+        let is_own = start == b"GOLOCK" && row.id != Id::Key;
         // CRON_LOCK_ may be anybody's.
-        let is_slip = |start: &[u8]| start.iter().all(u8::is_ascii_uppercase) && slips(start, b"CRONLOCK", 1) <= 1;
+        let is_slip = start.iter().all(u8::is_ascii_uppercase) && slips(&start, b"CRONLOCK", 1) <= 1;
         let is_url = || [&b"redis"[..], b"valkey"].iter().any(|scheme| value.starts_with(scheme));
-        let fits = || row.number(value).is_some() && (row.id != Id::Url || is_url());
-        start.is_some_and(|start| is_own(start) || is_slip(start)) && !value.is_empty() && fits()
+        (is_own || is_slip) && row.number(value).is_some() && (row.id != Id::Url || is_url())
     };
-    match TABLE.iter().find(is_meant) {
-        Some(row) => Err(words!("{}: no such setting; {}{}?", *place, PREFIX, row.name)),
-        None => Ok(()),
-    }
+    TABLE.iter().find(is_meant).map(|row| row.name)
 }
 
 /// The setting that the unknown option `name` resembles, so that its value can be skipped, and what is wrong.
