@@ -10,7 +10,7 @@
 
 use golock::clock;
 use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
-use golock::lock::{Lease, LockOptions, Look, Token, acquire};
+use golock::lock::{Lease, LockOptions, Token, acquire};
 use golock::resp::{Reply, Request, parse};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -47,7 +47,7 @@ impl Exchange for Recorder {
 fn request(lease: &mut Lease) -> Vec<u8> {
     let mut recorder = Recorder::default();
     // It has to fail, as nothing answers.
-    let _ = acquire(&mut recorder, lease, Look::Lock);
+    let _ = acquire(&mut recorder, lease, false);
     recorder.0.bytes
 }
 

@@ -5,6 +5,7 @@
 //! at its deadline again.
 
 use crate::clock::Instant;
+use crate::process::of_status;
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -188,6 +189,12 @@ impl Interrupts {
         Ok(())
     }
 
+    /// Waits until `until`, or until a signal would end golock, and takes that out.
+    pub fn sleep(&self, until: Instant) -> Option<Signal> {
+        let _ = self.wait(None, until, WakeOn::Termination);
+        self.termination()
+    }
+
     /// The time that is left to wait; `None` is for ever.
     fn left(&self, until: Instant, wake: WakeOn) -> Result<Option<Duration>, WaitError> {
         if self.is_pending(wake) {
@@ -336,23 +343,6 @@ impl From<WaitError> for io::Error {
 /// The signals that golock's parent made it ignore. To ask the kernel itself (sigaction) would take unsafe code; where there
 /// is no `/proc`, none counts as ignored.
 fn inherited_ignores() -> Set {
-    ignore_mask(&std::fs::read("/proc/self/status").unwrap_or_default())
-}
-
-/// proc(5): `SigIgn` is a mask in hex, in which signal N is bit N - 1.
-fn ignore_mask(status: &[u8]) -> Set {
-    let mut lines = status.split(|&byte| byte == b'\n');
-    let hex = lines.find_map(|line| std::str::from_utf8(line.strip_prefix(b"SigIgn:")?).ok());
-    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0) << 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_of_proc_status_is_read() {
-        assert_eq!(ignore_mask(b"Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t1\n"), 1 << 1 | 1 << 13);
-        assert_eq!(ignore_mask(b"SigIgn:\tnonsense\n"), 0);
-    }
+    // proc(5): a mask in hex, in which signal N is bit N - 1.
+    of_status("self", "SigIgn:").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0) << 1
 }

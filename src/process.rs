@@ -4,26 +4,30 @@
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt::Display;
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// This program, even if its file was replaced meanwhile.
 pub const SELF: &str = "/proc/self/exe";
 
-/// `ENOEXEC` of execve(2): not in a format that the kernel runs.
-pub const ENOEXEC: i32 = 8;
-
-/// `ENOENT` of execve(2): no such file.
-const ENOENT: i32 = 2;
-
 /// Whether `error` is that of a system where golock cannot start itself: without a /proc, or in an emulator that the
 /// kernel does not know.
 pub fn is_no_self(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ENOENT | ENOEXEC))
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOEXEC))
+}
+
+/// What `/proc/PID/status` (proc(5)) says behind `name`; nothing without a /proc.
+pub fn of_status(pid: impl Display, name: &str) -> Option<String> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let value = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    Some(std::str::from_utf8(value).ok()?.trim().to_owned())
 }
 
 /// The signals of job control that a program can block.
@@ -135,10 +139,8 @@ pub struct Spawn<'a> {
     pub words: &'a CStrings,
     /// Its environment.
     pub environment: &'a CStrings,
-    /// Its standard output, if that is not ours.
-    pub stdout: Option<BorrowedFd<'a>>,
-    /// A descriptor that it gets, besides those that golock itself inherited.
-    pub inherited: Option<BorrowedFd<'a>>,
+    /// A descriptor that it gets as this number, besides those that golock itself inherited.
+    pub gets: Option<(BorrowedFd<'a>, RawFd)>,
     /// Whether it leads a process group of its own.
     pub leads: bool,
 }
@@ -152,8 +154,7 @@ impl Spawn<'_> {
     pub fn start(&self) -> io::Result<Pid> {
         let mut files = PosixSpawnFileActions::init()?;
         // Duplicated onto itself, a descriptor loses close-on-exec, in the child alone.
-        let same = self.inherited.map(|fd| (fd, fd.as_raw_fd()));
-        for (fd, number) in self.stdout.map(|fd| (fd, 1)).into_iter().chain(same) {
+        if let Some((fd, number)) = self.gets {
             files.add_dup2(fd.as_raw_fd(), number)?;
         }
         let mut attributes = PosixSpawnAttr::init()?;

@@ -3,7 +3,7 @@
 use crate::clock::{self, Instant};
 use crate::config::{Backend, Config, Invocation, LockAction};
 use crate::files::is_world_readable;
-use crate::interrupt::{Interrupts, WaitError, WakeOn};
+use crate::interrupt::Interrupts;
 use crate::job::{self, ExecError, ExitReason, StopReason, Supervisor, Terminal};
 use crate::lock::{self, LockOptions, Recording, Run, Status};
 use crate::net::{self, Client, Credentials, Server};
@@ -244,9 +244,7 @@ impl Call<'_> {
                 return Err((self.skip(store.as_mut(), &status), None));
             }
             let look_again = Instant::after(clock::jittered(pause)).min(wait_end);
-            if interrupts.wait(None, look_again, WakeOn::Termination) == Err(WaitError::Interrupted)
-                && let Some(signal) = interrupts.termination()
-            {
+            if let Some(signal) = interrupts.sleep(look_again) {
                 return Err((Outcome::Interrupted(signal), None));
             }
             pause = longest.min(pause * 2);

@@ -12,7 +12,7 @@ use super::server::{Play, Server, Turn};
 use super::shown::{assert_line, assert_metrics, assert_printed, assert_table};
 use golock::clock::Instant;
 use golock::interrupt::Interrupts;
-use golock::lock::{self, Acquired, End, Entry, Lease, LockOptions, Look, Recording, Run, Token};
+use golock::lock::{self, Acquired, End, Entry, Lease, LockOptions, Recording, Run, Token};
 use golock::net::{self, Client, Credentials, Endpoint};
 use golock::process::Variables;
 use golock::report::{metrics, table};
@@ -161,9 +161,9 @@ impl Session<'_> {
     }
 
     fn acquire(&mut self, step: u8) -> Option<Proof> {
-        let look = if step == b'w' { Look::Record } else { Look::Lock };
+        let looks = step == b'w';
         let budget = self.client.patience;
-        match lock::acquire(self.client.with(budget), &mut self.lease, look) {
+        match lock::acquire(self.client.with(budget), &mut self.lease, looks) {
             Ok(acquired) => {
                 self.stale = if let Acquired::Stale(value) = &acquired { Some(value.clone()) } else { None };
                 Some(proof::acquired(acquired, &self.lease.token))

@@ -1,10 +1,11 @@
 use super::Terminal;
 use crate::interrupt::tell_not_started;
-use crate::process::{CStrings, ENOEXEC, SELF, Spawn, is_no_self, unblock_stops};
+use crate::process::{CStrings, SELF, Spawn, is_no_self, unblock_stops};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,10 +41,8 @@ pub fn launch(
     binding: Binding<'_>,
     terminal: &Terminal,
 ) -> io::Result<Pid> {
-    let inherited = if let Binding::InheritFd(fd) = binding { Some(fd) } else { None };
-    let spawn = |program: &Path, words: &CStrings| {
-        Spawn { program, words, environment, stdout: None, inherited, leads: true }.start()
-    };
+    let gets = if let Binding::InheritFd(fd) = binding { Some((fd, fd.as_raw_fd())) } else { None };
+    let spawn = |program: &Path, words: &CStrings| Spawn { program, words, environment, gets, leads: true }.start();
     let parent = if let Binding::DieWithParent = binding { getpid().as_raw_nonzero().to_string() } else { FREE.into() };
     if parent != FREE || terminal.is_there() {
         let stage = [SELF.as_bytes(), MARK.as_bytes(), parent.as_bytes(), program.as_os_str().as_bytes()];
@@ -64,7 +63,7 @@ fn with_shell<T>(
 ) -> io::Result<T> {
     let words = command.iter().map(|word| word.as_bytes());
     match run(program, &CStrings::words(words.clone())) {
-        Err(error) if error.raw_os_error() == Some(ENOEXEC) => {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => {
             let shell = [SHELL.as_bytes(), program.as_os_str().as_bytes()];
             run(Path::new(SHELL), &CStrings::words(shell.into_iter().chain(words.skip(1))))
         }

@@ -8,7 +8,7 @@ mod terminal;
 
 pub use find::{ExecError, find};
 pub use launch::{Binding, Failure, become_job, launch};
-pub use state::{Action, EVENTS, Event, STATES, State};
+pub use state::{Action, Event, State};
 pub use supervise::{Supervisor, adopt_orphans};
 pub use terminal::{Terminal, end_interrupted};
 

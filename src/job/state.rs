@@ -97,31 +97,6 @@ pub enum Action {
     Finish,
 }
 
-/// All states.
-pub const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
-
-/// All events.
-pub const EVENTS: [Event; 18] = [
-    Event::Signal,
-    Event::UserSignal,
-    Event::Suspend,
-    Event::Share,
-    Event::JobStopped,
-    Event::JobHalted,
-    Event::JobWantsTerminal,
-    Event::TerminalDenied,
-    Event::JobEnded,
-    Event::LeaderEnded,
-    Event::Timeout,
-    Event::KillDue,
-    Event::RenewalDue,
-    Event::RenewalFailed,
-    Event::LeaseOver,
-    Event::Continued,
-    Event::LockHolds,
-    Event::LockOver,
-];
-
 impl State {
     /// The next state, and the action that follows from `event`.
     #[expect(clippy::match_same_arms, reason = "each line is a row of the table, or a part of one")]
@@ -173,6 +148,16 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STATES: [State; 5] = [State::Running, State::Stopped, State::Stopping, State::Lost, State::Leaderless];
+
+    #[rustfmt::skip]
+    const EVENTS: [Event; 18] = [
+        Event::Signal, Event::UserSignal, Event::Suspend, Event::Share, Event::JobStopped, Event::JobHalted,
+        Event::JobWantsTerminal, Event::TerminalDenied, Event::JobEnded, Event::LeaderEnded, Event::Timeout,
+        Event::KillDue, Event::RenewalDue, Event::RenewalFailed, Event::LeaseOver, Event::Continued, Event::LockHolds,
+        Event::LockOver,
+    ];
 
     /// `JobWantsTerminal` as `job wants terminal`.
     fn words(name: &str) -> String {

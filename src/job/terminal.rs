@@ -2,10 +2,10 @@
 //! may read it, and gets Ctrl-C and Ctrl-Z.
 
 use crate::interrupt::{Interrupts, Whom};
+use crate::process::of_status;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getsid};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -142,7 +142,5 @@ fn may_be_wanted_by_others(interrupts: &Interrupts) -> bool {
 
 /// The parent of any process (proc(5)).
 fn parent(pid: Pid) -> Option<Pid> {
-    let status = fs::read(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-    let parent = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"PPid:"))?;
-    Pid::from_raw(std::str::from_utf8(parent).ok()?.trim().parse().ok()?)
+    Pid::from_raw(of_status(pid.as_raw_nonzero(), "PPid:")?.parse().ok()?)
 }

@@ -7,15 +7,6 @@ use crate::resp::Reply;
 /// has just expired or was reset, which does not happen again and again.
 const ROUNDS: u32 = 5;
 
-/// What is asked in the write that asks for a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// No more than that.
-    Lock,
-    /// Its record as well.
-    Record,
-}
-
 /// The outcome of asking for a lock.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Acquired {
@@ -28,8 +19,8 @@ pub enum Acquired {
 }
 
 /// Asks for the lock of `lease`: SET NX EX and GET in one write, of which GET decides. Repeated by the winner it has the
-/// same outcome, because SET NX does nothing then.
-pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Result<Acquired, Unsure> {
+/// same outcome, because SET NX does nothing then. Whoever `looks` gets the record of a lock that is held as well.
+pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Result<Acquired, Unsure> {
     let (options, token) = (lease.options.clone(), lease.token.clone());
     let seconds = options.ttl().as_secs().to_string();
     for _ in 0..ROUNDS {
@@ -37,7 +28,7 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Resul
         let answer = redis.exchange(Repeat::Always, &|_, request| {
             request.push(&[b"SET", &options.name, token.as_bytes(), b"NX", b"EX", seconds.as_bytes()]);
             request.push(&[b"GET", &options.name]);
-            if let (Look::Record, Some(record)) = (look, &options.record) {
+            if let Some(record) = options.record.as_ref().filter(|_| looks) {
                 request.push(&[b"GET", &record.key]);
                 request.informs = 1;
             }
@@ -61,7 +52,7 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, look: Look) -> Resul
 /// What the replies to SET and GET mean at the Unix second `now`; `None`: the lock has vanished in between. Only GET decides
 /// who holds the lock: the reply to SET is that of its last repetition.
 fn judge(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired>, Error> {
-    let Ok([set, get]) = <[Reply; 2]>::try_from(replies) else { return Err(unexpected()) };
+    let Ok([set, get]) = <[Reply; 2]>::try_from(replies) else { return Err(Error::Unexpected("SET and GET")) };
     match (set, get) {
         (_, Reply::Bulk(value)) if value == token.as_bytes() => Ok(Some(Acquired::Ours)),
         (Reply::Error(words), _) => Err(Error::Refused("SET", words)),
@@ -69,12 +60,8 @@ fn judge(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired
         (Reply::Status(_) | Reply::Nil, Reply::Nil) => Ok(None),
         (Reply::Status(_) | Reply::Nil, Reply::Bulk(value)) if is_past(&value, now) => Ok(Some(Acquired::Stale(value))),
         (Reply::Status(_) | Reply::Nil, Reply::Bulk(value)) => Ok(Some(Acquired::Held(Status::held(value)))),
-        _ => Err(unexpected()),
+        _ => Err(Error::Unexpected("SET and GET")),
     }
-}
-
-fn unexpected() -> Error {
-    Error::Failed("redis sent an unexpected reply to SET and GET")
 }
 
 /// Whether `value` is a Unix second, as the predecessors write it, that is not later than `now`.
@@ -125,10 +112,10 @@ mod tests {
         let status = |record| Ok(Acquired::Held(Status { record, ..Status::held(b"other".to_vec()) }));
         let mut redis = timed([(0, Some(vec![Reply::Nil, bulk("other"), bulk(line)]))]);
         let known = Record::parse(line.as_bytes());
-        assert_eq!(acquire(&mut redis, &mut recorded, Look::Record), status(known));
+        assert_eq!(acquire(&mut redis, &mut recorded, true), status(known));
         assert_eq!(redis.asked, ["SET k TOKEN NX EX 60 GET k GET r"]);
         let mut redis = timed([(0, Some(vec![Reply::Nil, bulk("other")]))]);
-        assert_eq!(acquire(&mut redis, &mut recorded, Look::Lock), status(None));
+        assert_eq!(acquire(&mut redis, &mut recorded, false), status(None));
     }
 
     #[test]
@@ -142,7 +129,7 @@ mod tests {
         ] {
             let mut redis = timed([(0, Some(vec![set, Reply::Error(b"NOPERM".to_vec())]))]);
             redis.repeated = repeated;
-            let unsure = acquire(&mut redis, &mut lease(0, 60, None), Look::Lock);
+            let unsure = acquire(&mut redis, &mut lease(0, 60, None), false);
             assert_eq!(unsure, Err(Unsure { error: refused.clone(), may_hold }));
         }
     }

@@ -290,7 +290,7 @@ fn judge(answer: Answer, token: &[u8]) -> Result<Asked, Error> {
     let text = match answer.only() {
         None => return Err(Error::Failed("RELEASE is over")),
         Some(Reply::Bulk(text)) => text,
-        other => return Err(Error::of("EVAL", other, "redis sent an unexpected reply to EVAL")),
+        other => return Err(Error::of("EVAL", other)),
     };
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
     let numbers = |words: &[u8]| {
@@ -375,7 +375,7 @@ mod tests {
         let renew = |reply| lease(112_000, 1000, Some(12)).renew(&mut script([reply]));
         assert_eq!(renew(Some(Reply::Bulk(b"another".to_vec()))), Ok(false));
         assert_eq!(renew(Some(refusal())), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
-        assert_eq!(renew(Some(Reply::Nil)), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+        assert_eq!(renew(Some(Reply::Nil)), Err(Error::Unexpected("EVAL")));
         let mut short = lease(112_000, 1000, Some(6));
         assert_eq!((short.renew(&mut script([None])), short.renew_at), (Err(Error::Exchange(silence())), at(100_500)));
         let mut long = lease(112_000, 1000, Some(12));
@@ -411,7 +411,7 @@ mod tests {
         let confirmed = |reply| confirm(&mut plain(), &mut script([reply]));
         assert_eq!(confirmed(Some(Reply::Bulk(b"x".to_vec()))), Ok(Confirmed::Lost(b"x".to_vec())));
         assert_eq!(confirmed(None), Err(Error::Exchange(silence())));
-        assert_eq!(confirmed(Some(Reply::Integer(1))), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+        assert_eq!(confirmed(Some(Reply::Integer(1))), Err(Error::Unexpected("EVAL")));
         let mut redis = script([Some(own())]);
         assert_eq!(plain().confirm(&mut redis, Some(b"1699999999"), MARGIN), Ok(Confirmed::Ours(None)));
         assert_eq!(redis.asked, ["EVAL 1 k TOKEN 10000 1699999999"]);

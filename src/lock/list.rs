@@ -1,6 +1,6 @@
 use super::name::beside;
 use super::record::{number, word};
-use super::status::{self, STATUS_OF};
+use super::status::{self, STATUS};
 use super::{Error, Status, eval};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
@@ -27,8 +27,6 @@ const SCAN: &str = "local c=redis.pcall('CLUSTER','INFO') \
 /// What a node of a cluster says of a key that is, or may be, on another node.
 const MOVING: [&[u8]; 3] = [b"MOVED ", b"ASK ", b"TRYAGAIN "];
 
-const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
-
 /// A job that has a record: the full name of its lock, and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -51,9 +49,9 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
                 continue;
             }
             Some(Reply::Bulk(text)) => text,
-            other => return Err(Error::of("EVAL with SCAN", other, UNEXPECTED)),
+            other => return Err(Error::of("EVAL with SCAN", other)),
         };
-        let page = Page::read(&text, prefix).ok_or(Error::Failed(UNEXPECTED))?;
+        let page = Page::read(&text, prefix).ok_or(Error::Unexpected("EVAL"))?;
         is_of_one_node |= page.is_of_one_node;
         entries.append(&mut look_at_jobs(redis, &page)?);
         cursor = page.next.to_vec();
@@ -113,7 +111,7 @@ impl<'p> Page<'p> {
 fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         for (key, name) in &page.jobs {
-            eval(request, STATUS_OF, &[], &[name, key]);
+            eval(request, STATUS, &[], &[name, key]);
         }
         request.informs = request.commands;
     })?;
@@ -121,7 +119,7 @@ fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>,
     for ((_, name), reply) in page.jobs.iter().zip(answer.replies) {
         let status = match reply {
             Reply::Bulk(text) => {
-                let (status, record) = status::read(&text).ok_or(Error::Failed(UNEXPECTED))?;
+                let (status, record) = status::read(&text).ok_or(Error::Unexpected("EVAL"))?;
                 if record.is_empty() {
                     continue;
                 }
@@ -131,7 +129,7 @@ fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>,
             Reply::Error(words) if words.windows(9).any(|part| part == b"WRONGTYPE") => Status::held(Vec::new()),
             // Its slot is moving to another node.
             Reply::Error(words) if MOVING.iter().any(|code| words.starts_with(code)) => continue,
-            other => return Err(Error::of("EVAL", Some(other), UNEXPECTED)),
+            other => return Err(Error::of("EVAL", Some(other))),
         };
         entries.push(Entry { name: name.to_vec(), status });
     }
@@ -188,8 +186,8 @@ mod tests {
     fn what_redis_does_not_let_us_see_is_a_failure() {
         for (reply, error) in [
             (refusal(), Error::Refused("EVAL", b"NOPERM".to_vec())),
-            (bulk("-2 5"), Error::Failed(UNEXPECTED)),
-            (Reply::Integer(1), Error::Failed(UNEXPECTED)),
+            (bulk("-2 5"), Error::Unexpected("EVAL")),
+            (Reply::Integer(1), Error::Unexpected("EVAL")),
         ] {
             let mut redis = script([Some(page("0 0", &["p.run.{p.b}"])), Some(reply)]);
             assert_eq!(list(&mut redis, b"p.").unwrap_err(), error);
@@ -202,15 +200,16 @@ mod tests {
         assert!(list(&mut redis, b"p.").unwrap().0.is_empty());
         assert_eq!(redis.asked, ["250", "125", "62"].map(|size| format!("EVAL 0 0 p.run.* {size}")));
         let mut redis = script((0..8).map(|_| Some(bulk(""))));
-        assert_eq!(list(&mut redis, b"p.").unwrap_err(), Error::Failed(UNEXPECTED), "not even one key has room");
+        assert_eq!(list(&mut redis, b"p.").unwrap_err(), Error::Unexpected("EVAL"), "not even one key has room");
     }
 
     #[test]
     fn an_answer_that_is_no_page_is_a_failure() {
         for text in ["x", "0 ", "0 x ", "0 0 3 ab", "0 0 x ab", "0 0 3"] {
-            assert_eq!(list(&mut script([Some(bulk(text))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED), "{text}");
+            assert_eq!(list(&mut script([Some(bulk(text))]), b"p.").unwrap_err(), Error::Unexpected("EVAL"), "{text}");
         }
-        assert_eq!(list(&mut script([Some(Reply::Integer(1))]), b"p.").unwrap_err(), Error::Failed(UNEXPECTED));
+        let odd = list(&mut script([Some(Reply::Integer(1))]), b"p.").unwrap_err();
+        assert_eq!(odd, Error::Unexpected("EVAL with SCAN"));
         let refused = Error::Refused("EVAL with SCAN", b"NOPERM".to_vec());
         assert_eq!(list(&mut script([Some(refusal())]), b"p.").unwrap_err(), refused);
         assert_eq!(list(&mut script([None]), b"p.").unwrap_err(), Error::Exchange(silence()));

@@ -25,7 +25,7 @@ mod release;
 mod status;
 mod token;
 
-pub use acquire::{Acquired, Look, acquire};
+pub use acquire::{Acquired, acquire};
 pub use lease::{Confirmed, Lease};
 pub use list::{Entry, LIMIT as LIST_LIMIT, list};
 pub use name::{KeyFormat, beside, digest, name};
@@ -82,6 +82,8 @@ pub enum Error {
     Exchange(Unanswered),
     /// The server refused the command named, in its own words.
     Refused(&'static str, Vec<u8>),
+    /// Its reply to the command named makes no sense.
+    Unexpected(&'static str),
     /// Something else, in words.
     Failed(&'static str),
 }
@@ -105,13 +107,14 @@ impl Error {
         match self {
             Self::Exchange(Unanswered { why, .. }) => why.clone().unwrap_or("interrupted by a signal".into()),
             Self::Refused(command, words) => words!("redis refused {}: {}", *command, Escaped(words)),
+            Self::Unexpected(command) => words!("redis sent an unexpected reply to {}", *command),
             Self::Failed(words) => (*words).into(),
         }
     }
 
     /// The refusal that `reply` to `command` is, or that the command has no such reply.
-    fn of(command: &'static str, reply: Option<Reply>, unexpected: &'static str) -> Self {
-        if let Some(Reply::Error(words)) = reply { Self::Refused(command, words) } else { Self::Failed(unexpected) }
+    fn of(command: &'static str, reply: Option<Reply>) -> Self {
+        if let Some(Reply::Error(words)) = reply { Self::Refused(command, words) } else { Self::Unexpected(command) }
     }
 }
 

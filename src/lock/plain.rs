@@ -32,7 +32,7 @@ pub(super) fn look(redis: &mut dyn Exchange, name: &[u8], token: &Token) -> Resu
         Some(Reply::Bulk(value)) if value == token.as_bytes() => Ok(Whose::Ours),
         Some(Reply::Bulk(value)) => Ok(Whose::Another(value)),
         Some(Reply::Nil) => Ok(Whose::Gone),
-        other => Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
+        other => Err(Error::of("GET", other)),
     }
 }
 
@@ -61,6 +61,6 @@ pub(super) fn delete_or_set(
         (Some(Reply::Integer(1)), true) => Ok(Released::Free),
         (Some(Reply::Status(_)), false) => Ok(Released::InGrace(rest)),
         (Some(Reply::Integer(0)), true) | (Some(Reply::Nil), false) => Ok(Released::Lost),
-        (other, _) => Err(Error::of("the release", other, "redis sent an unexpected reply to the release")),
+        (other, _) => Err(Error::of("the release", other)),
     }
 }

@@ -51,8 +51,6 @@ const ROUNDS: u32 = 3;
 /// How long a command that was not answered is taken to be under way, at least: something between us and Redis may hold it.
 const UNDER_WAY: Duration = Duration::from_secs(30);
 
-const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
-
 /// The outcome of a release that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -112,12 +110,12 @@ fn judge(answer: Answer, grace_is_over: bool) -> Result<(bool, Option<Vec<u8>>),
             let (code, record) = text.split_at(text.iter().position(|&byte| byte == b' ').unwrap_or(text.len()));
             (code.to_vec(), record.get(1..).map(<[u8]>::to_vec))
         }
-        other => return Err(Error::of("EVAL", other, UNEXPECTED)),
+        other => return Err(Error::of("EVAL", other)),
     };
     match &code[..] {
         b"1" => Ok((true, record)),
         b"0" | b"-1" => Ok((repeated && grace_is_over, record)),
-        _ => Err(Error::Failed(UNEXPECTED)),
+        _ => Err(Error::Unexpected("EVAL")),
     }
 }
 
@@ -160,7 +158,7 @@ fn release_without_eval(redis: &mut dyn Exchange, lease: &Lease, margin: Duratio
 pub fn reset(redis: &mut dyn Exchange, name: &[u8]) -> Result<bool, Error> {
     match redis.exchange(Repeat::Always, &|_, request| request.push(&[b"DEL", name]))?.only() {
         Some(Reply::Integer(count @ (0 | 1))) => Ok(count == 1),
-        other => Err(Error::of("DEL", other, "redis sent an unexpected reply to DEL")),
+        other => Err(Error::of("DEL", other)),
     }
 }
 
@@ -184,10 +182,6 @@ mod tests {
         let mut lease = lease(100_000 + lasts, 60, None);
         lease.grace_end = at(100_000 + grace);
         (released(&lease, &mut redis), redis.asked.split_off(1))
-    }
-
-    fn unexpected(what: &'static str) -> Outcome {
-        Err(Error::Failed(what))
     }
 
     #[test]
@@ -248,15 +242,15 @@ mod tests {
     #[test]
     fn without_eval_it_looks_and_then_deletes_or_shortens() {
         let (ok, grace) = (|| Some(Reply::Status(b"OK".to_vec())), Duration::from_millis);
-        let odd = "redis sent an unexpected reply to the release";
+        let odd = || Err(Error::Unexpected("the release"));
         for (reply, milliseconds, outcome, step) in [
             (Some(Reply::Integer(1)), 0, Ok(Released::Free), "DEL k"),
             (Some(Reply::Integer(0)), 0, Ok(Released::Lost), "DEL k"),
-            (ok(), 0, unexpected(odd), "DEL k"),
+            (ok(), 0, odd(), "DEL k"),
             (ok(), 1500, Ok(Released::InGrace(grace(1500))), "SET k TOKEN XX EX 2"),
             (ok(), 2000, Ok(Released::InGrace(grace(2000))), "SET k TOKEN XX EX 2"),
             (Some(Reply::Nil), 2001, Ok(Released::Lost), "SET k TOKEN XX EX 3"),
-            (Some(Reply::Integer(1)), 2000, unexpected(odd), "SET k TOKEN XX EX 2"),
+            (Some(Reply::Integer(1)), 2000, odd(), "SET k TOKEN XX EX 2"),
             (Some(refusal()), 0, Err(Error::Refused("the release", b"NOPERM".to_vec())), "DEL k"),
             (ok(), 9000, Ok(Released::InGrace(grace(5000))), "SET k TOKEN XX EX 5"),
         ] {
@@ -279,7 +273,7 @@ mod tests {
         assert_eq!(looked(Some(Reply::Bulk(b"another".to_vec())), 5000), Ok(Released::Lost));
         assert_eq!(looked(Some(Reply::Nil), 5000), Ok(Released::Lost));
         assert_eq!(looked(Some(refusal()), 5000), Err(Error::Refused("GET", b"NOPERM".to_vec())));
-        assert_eq!(looked(Some(Reply::Integer(1)), 5000), unexpected("redis sent an unexpected reply to GET"));
+        assert_eq!(looked(Some(Reply::Integer(1)), 5000), Err(Error::Unexpected("GET")));
         assert_eq!(looked(Some(own()), 1000), Ok(Released::LeftToExpire));
         assert_eq!(plainly([Some(own()), Some(Reply::Integer(1))], 1001, 0).0, Ok(Released::Free));
     }
@@ -311,7 +305,7 @@ mod tests {
     fn a_reset_says_whether_there_was_a_lock() {
         let reset = |reply| reset(&mut script([Some(reply)]), b"k");
         assert_eq!((reset(Reply::Integer(0)), reset(Reply::Integer(1))), (Ok(false), Ok(true)));
-        assert_eq!(reset(Reply::Integer(2)), Err(Error::Failed("redis sent an unexpected reply to DEL")));
+        assert_eq!(reset(Reply::Integer(2)), Err(Error::Unexpected("DEL")));
         assert_eq!(reset(refusal()), Err(Error::Refused("DEL", b"NOPERM".to_vec())));
     }
 
@@ -342,7 +336,7 @@ mod tests {
         assert_eq!(judged(refusal()), Err(Error::Refused("EVAL", b"NOPERM".to_vec())));
         let odd = [Reply::Integer(2), Reply::Nil, Reply::Bulk(b"2".to_vec()), Reply::Bulk(b"11 x".to_vec())];
         for reply in odd.into_iter().chain([Reply::Bulk(Vec::new()), Reply::Status(b"OK".to_vec())]) {
-            assert_eq!(judged(reply), Err(Error::Failed("redis sent an unexpected reply to EVAL")));
+            assert_eq!(judged(reply), Err(Error::Unexpected("EVAL")));
         }
     }
 }

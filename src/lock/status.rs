@@ -6,37 +6,23 @@ use crate::text::{Escaped, Line, Span, Utc};
 use crate::words;
 use std::time::Duration;
 
-/// The script of [`STATUS`], of the lock and the record that `$keys` holds.
-macro_rules! status_of {
-    ($keys:literal) => {
-        concat!(
-            "return (function(k) local v,t,r=redis.call('GET',k[1]) or '',redis.pcall('TIME'),k[2] and redis.pcall('GET',k[2]) \
-            v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
-            return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
-            ..' '..#v..' '..v..r end)(",
-            $keys,
-            ")"
-        )
-    };
-}
-
-/// All that is known of the lock `KEYS[1]` and of its record `KEYS[2]`, if there is one; changes nothing.
+/// All that is known of the lock `KEYS[1]` and of its record `KEYS[2]`, if there is one; changes nothing. Without keys, of
+/// `ARGV[1]` and `ARGV[2]`: keys that are declared to EVAL need the right to write them.
 ///
 /// Result: the seconds until the lock expires (-1: never; -2: there is none), the milliseconds of Redis's clock (0 if that
 /// cannot be asked), the length of the lock's value, each with a space behind it, the value, and the record. A value or a
 /// record that is too long to be one of ours is cut.
-const STATUS: &str = status_of!("KEYS");
-
-/// The same of `ARGV[1]` and `ARGV[2]`: keys that are declared to EVAL need the right to write them.
-pub(super) const STATUS_OF: &str = status_of!("ARGV");
+pub(super) const STATUS: &str = "local k=KEYS[1] and KEYS or ARGV \
+    local v,t,r=redis.call('GET',k[1]) or '',redis.pcall('TIME'),k[2] and redis.pcall('GET',k[2]) \
+    v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
+    return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
+    ..' '..#v..' '..v..r";
 
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;
 
 /// How many seconds the other hosts of a fleet keep silent after one has said that a job is overdue.
 const TOLD: &str = "3600";
-
-const UNEXPECTED: &str = "redis sent an unexpected reply to EVAL";
 
 /// What is known of a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,10 +164,10 @@ pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> R
     let keys = [name, record.unwrap_or_default()];
     let keys = &keys[..=usize::from(record.is_some())];
     match redis.exchange(Repeat::Always, &|_, request| eval(request, STATUS, keys, &[]))?.only() {
-        Some(Reply::Bulk(text)) => return read(&text).map(|(status, _)| status).ok_or(Error::Failed(UNEXPECTED)),
+        Some(Reply::Bulk(text)) => return read(&text).map(|(status, _)| status).ok_or(Error::Unexpected("EVAL")),
         // Without EVAL: by plain commands.
         Some(Reply::Error(_)) => {}
-        _ => return Err(Error::Failed(UNEXPECTED)),
+        _ => return Err(Error::Unexpected("EVAL")),
     }
     let answer = redis.exchange(Repeat::Always, &|_, request| {
         for key in keys {
@@ -193,7 +179,7 @@ pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> R
     let status = match replies.next() {
         Some(Reply::Nil) => Status::default(),
         Some(Reply::Bulk(value)) => Status::held(value),
-        other => return Err(Error::of("GET", other, "redis sent an unexpected reply to GET")),
+        other => return Err(Error::of("GET", other)),
     };
     Ok(with_record(status, replies.next()))
 }
@@ -246,7 +232,7 @@ mod tests {
         assert_eq!(seen(&[bulk("-2 5 0 ")]), Ok(Status { now: Some(5), ..Status::default() }));
         assert_eq!(seen(&[bulk("40 0 10 1700000000")]), Ok(held(Ttl::Seconds(40), None)));
         assert_eq!(seen(&[bulk("-1 7 10 1700000000")]), Ok(held(Ttl::Never, Some(7))));
-        let odd = || Err(Error::Failed("redis sent an unexpected reply to EVAL"));
+        let odd = || Err(Error::Unexpected("EVAL"));
         for nonsense in ["nonsense", "", "5", "x 1 0 ", "-3 1 0 ", "1 -1 0 ", "1 1 3 ab", "1 1 -1 "] {
             assert_eq!(seen(&[bulk(nonsense)]), odd(), "{nonsense}");
         }
@@ -254,7 +240,7 @@ mod tests {
         assert_eq!(seen(&[refusal(), Reply::Nil]), Ok(Status::default()));
         assert_eq!(seen(&[refusal(), bulk("1700000000")]), Ok(held(Ttl::Unknown, None)));
         assert_eq!(seen(&[refusal(), refusal()]), Err(Error::Refused("GET", b"NOPERM".to_vec())));
-        let odd = Err(Error::Failed("redis sent an unexpected reply to GET"));
+        let odd = Err(Error::Unexpected("GET"));
         assert_eq!(seen(&[refusal(), Reply::Integer(1)]), odd);
     }
 

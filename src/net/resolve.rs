@@ -33,8 +33,7 @@ pub(super) fn look_up(host: &str, port: u16, env: &Variables, deadline: Deadline
         program: Path::new(SELF),
         words: &CStrings::words([SELF, MARK, host, &port.to_string()].map(str::as_bytes)),
         environment: env.strings(),
-        stdout: Some(asked.as_fd()),
-        inherited: None,
+        gets: Some((asked.as_fd(), 1)),
         leads: false,
     };
     let mut text = String::new();

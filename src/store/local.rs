@@ -4,7 +4,7 @@
 use super::lockfile::{self, Content, is_at};
 use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, told};
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
-use crate::interrupt::{Interrupts, WaitError, WakeOn};
+use crate::interrupt::Interrupts;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
 use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, Token, Ttl, digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
@@ -95,13 +95,8 @@ impl<'a> LocalStore<'a> {
 
     /// Leaves others some time.
     fn pause(&self) -> Result<(), Error> {
-        let pause = Instant::after(jittered(PAUSE));
-        if self.interrupts.wait(None, pause, WakeOn::Termination) == Err(WaitError::Interrupted)
-            && let Some(signal) = self.interrupts.termination()
-        {
-            return Err(Error::Interrupted(signal, None));
-        }
-        Ok(())
+        let signal = self.interrupts.sleep(Instant::after(jittered(PAUSE)));
+        signal.map_or(Ok(()), |signal| Err(Error::Interrupted(signal, None)))
     }
 
     /// What is known of the lock whose file is at `path`.

@@ -140,11 +140,7 @@ pub(super) fn remove(file: &File, path: &Path) -> io::Result<bool> {
 
 /// What is in `folder`, but not more than `most` of it.
 pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)?.take(most).flatten() {
-        files.push(entry.path());
-    }
-    Ok(files)
+    Ok(fs::read_dir(folder)?.take(most).flatten().map(|entry| entry.path()).collect())
 }
 
 /// Deletes the files in `folder` that are no longer needed, looking at `most` of them. Whoever has one of them open

@@ -3,7 +3,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::interrupt::WakeOn;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Look, Record, Released, Status, Token};
+use crate::lock::{self, Acquired, Confirmed, End, Entry, Lease, LockOptions, Record, Released, Status, Token};
 use crate::net::{Budget, Client};
 use crate::text::{Escaped, Line, Span};
 use crate::words;
@@ -102,9 +102,8 @@ impl<'a> RedisStore<'a> {
 
 impl<'a> LockStore<'a> for RedisStore<'a> {
     fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
-        let look = if self.config.max_age.is_some() { Look::Record } else { Look::Lock };
         let budget = Budget { begin_by: self.begin_by(), ..self.client.patience };
-        let stale = match lock::acquire(self.client.with(budget), &mut self.lease, look) {
+        let stale = match lock::acquire(self.client.with(budget), &mut self.lease, self.config.max_age.is_some()) {
             Ok(Acquired::Ours) => None,
             Ok(Acquired::Stale(value)) => Some(value),
             Ok(Acquired::Held(status)) => return Ok(self.busy(status)),

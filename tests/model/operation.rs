@@ -6,7 +6,7 @@
 
 use golock::clock::Instant;
 use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
-use golock::lock::{Acquired, Confirmed, End, Error, Look, Release, Unsure, acquire, release};
+use golock::lock::{Acquired, Confirmed, End, Error, Release, Unsure, acquire, release};
 use golock::resp::Request;
 
 use crate::host::{Host, Phase, Times, instant};
@@ -109,7 +109,7 @@ impl Host {
         let (mut lease, margin) = (self.lease(setting), setting.margin());
         let came_to = match self.phase {
             Phase::Acquiring => {
-                let result = acquire(&mut replay, &mut lease, Look::Lock);
+                let result = acquire(&mut replay, &mut lease, false);
                 Step::Acquired(result, Times::of(&lease))
             }
             Phase::Confirming => {

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use golock::clock::Instant;
 use golock::exchange::{Answer, Build, Exchange, Repeat, Unanswered};
-use golock::lock::{
-    Acquired, Confirmed, End, Lease, LockOptions, Look, Recording, Run, Token, acquire, beside, release,
-};
+use golock::lock::{Acquired, Confirmed, End, Lease, LockOptions, Recording, Run, Token, acquire, beside, release};
 use golock::resp::{Reply, Request, parse};
 
 use crate::support::soak::{Dice, seed};
@@ -84,7 +82,7 @@ impl Fleet {
         let mut fences = Vec::new();
         while !self.is_over.load(Ordering::SeqCst) {
             let mut lease = lease(host);
-            if acquire(&mut line, &mut lease, Look::Lock).unwrap() != Acquired::Ours {
+            if acquire(&mut line, &mut lease, false).unwrap() != Acquired::Ours {
                 thread::sleep(dice.span(1, 20));
                 continue;
             }
