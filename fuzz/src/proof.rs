@@ -73,7 +73,8 @@ pub(crate) fn not_taken() -> Proof {
         let is_set = turn.asked.first().is_some_and(|command| is(command, "SET"));
         match replies.first().map(|(_, reply)| reply) {
             _ if !is_set => true,
-            None => false,
+            // HTTP, or TLS.
+            None => matches!(turn.sent.first(), Some(b'H' | 0x15)),
             Some(Reply::Status(_)) => matches!(replies.get(1), Some((_, Reply::Nil))),
             Some(_) => true,
         }
@@ -228,7 +229,7 @@ pub(crate) fn listed(entries: Vec<Entry>) -> Proof {
     Proof::All(Box::new(move |turns| entries.iter().all(|entry| turns.iter().any(|turn| is_told(entry, turn)))))
 }
 
-/// Who has set the key tells.
+/// Whoever has not been told that another has set the key tells.
 pub(crate) fn overdue(ours: bool) -> Proof {
-    one(move |turn| matches!(turn.only("SET"), Some(Reply::Status(_))) == ours)
+    one(move |turn| turn.only("SET").is_some_and(|reply| (reply != Reply::Nil) == ours))
 }

@@ -2,6 +2,7 @@ use super::status::{Status, is_second, with_record};
 use super::{Error, Lease, Token, Unsure};
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
+use std::cell::Cell;
 
 /// How often a lock may vanish between the question and the answer before we stop asking: each time somebody's lock
 /// has just expired or was reset, which does not happen again and again.
@@ -22,13 +23,14 @@ pub enum Acquired {
 /// same outcome, because SET NX does nothing then. Whoever `looks` gets the record of a lock that is held as well.
 pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Result<Acquired, Unsure> {
     let (options, token) = (lease.options.clone(), lease.token.clone());
-    let seconds = options.ttl().as_secs().to_string();
+    let (seconds, looks) = (options.ttl().as_secs().to_string(), Cell::new(looks));
     for _ in 0..ROUNDS {
         lease.ask_for(redis.now());
         let answer = redis.exchange(Repeat::Always, &|_, request| {
             request.push(&[b"SET", &options.name, token.as_bytes(), b"NX", b"EX", seconds.as_bytes()]);
             request.push(&[b"GET", &options.name]);
-            if let Some(record) = options.record.as_ref().filter(|_| looks) {
+            // Asked for once: what stands there may be too long for a reply, and must not fail the lock.
+            if let Some(record) = options.record.as_ref().filter(|_| looks.take()) {
                 request.push(&[b"GET", &record.key]);
                 request.informs = 1;
             }

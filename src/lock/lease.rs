@@ -1,4 +1,5 @@
 use super::plain::{Released, Whose, delete_or_set, look};
+use super::record::number;
 use super::{Error, LockOptions, Token, eval, milliseconds};
 use crate::clock::{self, Instant};
 use crate::exchange::{Answer, Exchange, Repeat};
@@ -30,8 +31,9 @@ const UNRECORDED: &str = "return ARGV[1]";
 ///   lock is left as it was, so that this bound stays true. If it is empty, neither is asked.
 /// - `ARGV[7]`: a run that began then or before, by Redis's clock, is known to have been too early to serve.
 ///
-/// The token stands in the record while its run has not ended: only this tells a run from one of the same host and process
-/// id in another container. In the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
+/// The token stands in the record of its run: only this tells a run from one of the same host and process id in another
+/// container. If the run has ended there, this request was under way for longer than the run, and leaves all as it was. In
+/// the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
 /// the last success, `b` the failures since, `i` the first record, `l` what stands behind; `n` is now, `m` our mark, `g` is
 /// `ARGV[6]`, `a` the age of the other run, and `p` what was left of the lock.
 ///
@@ -45,12 +47,11 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     local n,m,f,h,s,d,u,o,b,i,l=t[1]*1000+math.floor(t[2]/1000),' by='..ARGV[1],string.match(r or '',\
     '^fence=(%d+) host=(%S*) pid=%d* program=%S* start=(%d+) end=(%d*) result=(%S*) ok=(%d*) failed=(%d+) first=(%d+)(.*)$') \
     if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end \
-    if not f then l=m elseif not string.find(l,m,1,true) then \
+    local back=function() if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end end \
+    if not f then l=m elseif string.find(l,m,1,true) then if d~='' then back() return ARGV[1]..' served' end else \
     local g,a=tonumber(ARGV[6]),n-s if g and a>=0 and tonumber(s)>tonumber(ARGV[7]) then \
     if a<g then redis.call('DEL',KEYS[1]) return ARGV[1]..' served' end \
-    if not p or p<0 or a<g+ARGV[2]-p then \
-    if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end \
-    return ARGV[1]..' unsure '..N(a)..' '..s end end \
+    if not p or p<0 or a<g+ARGV[2]-p then back() return ARGV[1]..' unsure '..N(a)..' '..s end end \
     l=' last='..(d=='' and '?' or u)..'@'..h..m if d=='' then b=b+1 end end \
     local y=N(math.max((f or 0)+1,t[1]*1000000+t[2])) \
     e=redis.pcall('SET',KEYS[2],'fence='..y..' '..ARGV[5]..' start='..N(n)..' end= result= ok='..(o or '')\
@@ -58,7 +59,7 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     return ARGV[1]..' '..(e or y)";
 
 /// Why a lock that we got too late is not used.
-const TOO_LATE: &str =
+pub const TOO_LATE: &str =
     "it was free only later than GRACE after the start, and another run may have served for this one";
 
 /// The longest pause between two attempts at a renewal.
@@ -205,7 +206,7 @@ impl Lease {
                 }
                 Err(error) => return Err(error),
             };
-            if self.fence.is_none() && self.is_late() {
+            if self.fence.is_none() && self.options.late_from() < self.asked_at {
                 return Err(Error::Failed(TOO_LATE));
             }
             if self.lasts(redis.now()) {
@@ -230,14 +231,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Whether it was asked for later than GRACE after the start. Where nothing is recorded, only the grace of another run
-    /// keeps us from running once more, so such a lock is not used.
-    fn is_late(&self) -> bool {
-        let grace = self.options.grace;
-        !grace.is_zero() && self.options.tick.is_some_and(|start| start + grace < self.asked_at)
-    }
-
-    /// Renews it; false if the lock is another's. If it fails, it is due again after a pause.
+    /// Renews it; false if the lock is another's. If it fails, it is due again at once, or a pause after it began.
     pub fn renew(&mut self, redis: &mut dyn Exchange) -> Result<bool, Error> {
         self.renew_at = redis.now() + PAUSE.min(self.options.ttl() / 12);
         Ok(!matches!(self.ask(redis, None, None)?, Asked::Lost(_)))
@@ -292,7 +286,6 @@ fn judge(answer: Answer, token: &[u8]) -> Result<Asked, Error> {
         Some(Reply::Bulk(text)) => text,
         other => return Err(Error::of("EVAL", other)),
     };
-    let number = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
     let numbers = |words: &[u8]| {
         let mut words = words.split(|&byte| byte == b' ').map(number);
         words.next().flatten().zip(words.next().flatten())

@@ -8,6 +8,10 @@ use crate::resp::Reply;
 /// The most keys that Redis looks at in one call, so that others wait for it for some tenths of a millisecond.
 const PAGE: u32 = 250;
 
+/// The most jobs that are looked at in one write, and how short their keys are.
+const JOBS: usize = 1000;
+const KEY_LIMIT: usize = 1000;
+
 /// The most jobs that are listed, whatever a server sends.
 pub const LIMIT: usize = 100_000;
 
@@ -35,12 +39,12 @@ pub struct Entry {
     pub status: Status,
 }
 
-/// The jobs whose records begin with `prefix`, and whether only one node of a cluster was asked.
-pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool), Error> {
+/// The jobs whose records begin with `prefix`, and a remark if these are not all.
+pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
     let start = [prefix, b"run."].concat();
     let pattern = pattern(&start);
-    let (mut entries, mut is_of_one_node, mut cursor, mut size) = (Vec::new(), false, b"0".to_vec(), PAGE);
-    for _ in 0..PAGES {
+    let (mut entries, mut note, mut cursor, mut size) = (Vec::new(), None, b"0".to_vec(), PAGE);
+    for pages in 1.. {
         let count = size.to_string();
         let scan: [&[u8]; 6] = [b"EVAL", SCAN.as_bytes(), b"0", &cursor, &pattern, count.as_bytes()];
         let text = match redis.exchange(Repeat::Always, &|_, request| request.push(&scan))?.only() {
@@ -52,17 +56,26 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, bool
             other => return Err(Error::of("EVAL with SCAN", other)),
         };
         let page = Page::read(&text, prefix).ok_or(Error::Unexpected("EVAL"))?;
-        is_of_one_node |= page.is_of_one_node;
-        entries.append(&mut look_at_jobs(redis, &page)?);
+        if page.is_of_one_node {
+            note = Some("these are the jobs of one node of a cluster");
+        }
+        // A page of a server's own making could hold thousands.
+        for jobs in page.jobs.chunks(JOBS) {
+            entries.append(&mut look_at_jobs(redis, jobs)?);
+        }
         cursor = page.next.to_vec();
-        if cursor == b"0" || entries.len() >= LIMIT {
+        if cursor == b"0" {
+            break;
+        }
+        if pages == PAGES || entries.len() >= LIMIT {
+            note = Some("these are not all jobs: the database is too large");
             break;
         }
     }
     // SCAN may name a key more than once.
     entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     entries.dedup_by(|one, other| one.name == other.name);
-    Ok((entries, is_of_one_node))
+    Ok((entries, note))
 }
 
 /// The pattern of SCAN for all that begins with `start`.
@@ -93,7 +106,8 @@ impl<'p> Page<'p> {
         let mut jobs = Vec::new();
         while !rest.is_empty() {
             let length = number(word(&mut rest)?)?;
-            let (key, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            let (key, behind) =
+                rest.split_at_checked(usize::try_from(length).ok().filter(|&length| length < KEY_LIMIT)?)?;
             rest = behind;
             let Some(name) = key.strip_prefix(&start[..]) else { continue };
             let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
@@ -107,16 +121,16 @@ impl<'p> Page<'p> {
     }
 }
 
-/// Looks at the jobs of a page, in one write: by a script for each, which cuts what is too long to be read whole.
-fn look_at_jobs(redis: &mut dyn Exchange, page: &Page<'_>) -> Result<Vec<Entry>, Error> {
+/// Looks at jobs of a page, in one write: by a script for each, which cuts what is too long to be read whole.
+fn look_at_jobs(redis: &mut dyn Exchange, jobs: &[(&[u8], &[u8])]) -> Result<Vec<Entry>, Error> {
     let answer = redis.exchange(Repeat::Always, &|_, request| {
-        for (key, name) in &page.jobs {
+        for (key, name) in jobs {
             eval(request, STATUS, &[], &[name, key]);
         }
         request.informs = request.commands;
     })?;
     let mut entries = Vec::new();
-    for ((_, name), reply) in page.jobs.iter().zip(answer.replies) {
+    for ((_, name), reply) in jobs.iter().zip(answer.replies) {
         let status = match reply {
             Reply::Bulk(text) => {
                 let (status, record) = status::read(&text).ok_or(Error::Unexpected("EVAL"))?;
@@ -141,6 +155,8 @@ mod tests {
     use super::super::scripted::{refusal, script, silence, timed};
     use super::super::{Record, Ttl};
     use super::*;
+    use crate::clock::Instant;
+    use crate::exchange::{Answer, Build, Unanswered};
 
     const LINE: &str = "fence=1 host=a pid=1 program=b start=1 end=2 result=0 ok=2 failed=0 first=1";
 
@@ -172,7 +188,7 @@ mod tests {
         let b = Status { record: Record::parse(LINE.as_bytes()), ..status };
         let jobs = [("p*b", b), ("p*hash", Status::held(Vec::new())), ("p*{t}a", a)];
         let jobs = jobs.map(|(name, status)| Entry { name: name.into(), status });
-        assert_eq!(found, (jobs.to_vec(), true));
+        assert_eq!(found, (jobs.to_vec(), Some("these are the jobs of one node of a cluster")));
         let records = [
             "EVAL 0 p*b p*run.{p*b} EVAL 0 p*{t}a p*run.p*{t}a",
             "EVAL 0 p*b p*run.{p*b} EVAL 0 p*gone p*run.{p*gone} EVAL 0 p*hash p*run.{p*hash} \
@@ -192,6 +208,43 @@ mod tests {
             let mut redis = script([Some(page("0 0", &["p.run.{p.b}"])), Some(reply)]);
             assert_eq!(list(&mut redis, b"p.").unwrap_err(), error);
         }
+    }
+
+    #[test]
+    fn what_the_scripts_would_have_cut_or_left_out_is_no_answer() {
+        let long = |length: usize| "x".repeat(length);
+        let of = |key: &str, status: &str| {
+            let mut redis = script([Some(page("0 0", &[key])), Some(bulk(status))]);
+            list(&mut redis, b"p.").map(|(entries, _)| entries.len())
+        };
+        assert_eq!(of(&format!("p.run.{{p.{}}}", long(1000)), "-2 5 0 x"), Err(Error::Unexpected("EVAL")));
+        assert_eq!(of("p.run.{p.b}", &format!("9 5 99 {}{}", long(99), long(999))), Ok(1));
+        assert_eq!(of("p.run.{p.b}", &format!("9 5 100 {}x", long(100))), Err(Error::Unexpected("EVAL")));
+        assert_eq!(of("p.run.{p.b}", &format!("9 5 1 x{}", long(1000))), Err(Error::Unexpected("EVAL")));
+    }
+
+    #[test]
+    fn thousands_of_jobs_are_looked_at_in_parts() {
+        let keys: Vec<String> = (0..2500).map(|number| format!("p.run.{{p.{number}}}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let looks = [1000, 1000, 500].map(|jobs| vec![bulk("-2 5 0 "); jobs]);
+        let mut redis = timed([vec![page("0 0", &keys)]].into_iter().chain(looks).map(|replies| (0, Some(replies))));
+        assert_eq!(list(&mut redis, b"p."), Ok((Vec::new(), None)));
+    }
+
+    /// Finds nothing, and never the end.
+    struct Endless;
+
+    impl Exchange for Endless {
+        fn exchange(&mut self, _: Repeat, _: Build<'_>) -> Result<Answer, Unanswered> {
+            Ok(Answer { replies: vec![page("0 1", &[])], asked: Instant::ZERO, repeated: false })
+        }
+    }
+
+    #[test]
+    fn a_list_without_end_has_one() {
+        let note = list(&mut Endless, b"p.").unwrap().1;
+        assert_eq!(note, Some("these are not all jobs: the database is too large"));
     }
 
     #[test]

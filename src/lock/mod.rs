@@ -26,11 +26,11 @@ mod status;
 mod token;
 
 pub use acquire::{Acquired, acquire};
-pub use lease::{Confirmed, Lease};
+pub use lease::{Confirmed, Lease, TOO_LATE};
 pub use list::{Entry, LIMIT as LIST_LIMIT, list};
 pub use name::{KeyFormat, beside, digest, name};
 pub use plain::Released;
-pub use record::{End, Record, Run, encoded, percent_encoded};
+pub use record::{End, Record, Run, decoded, encoded, percent_encoded};
 pub use release::{Release, release, reset};
 pub use status::{Holder, Status, Ttl, overdue_is_ours, status};
 pub use token::Token;
@@ -72,6 +72,12 @@ impl LockOptions {
     /// How long Redis keeps the lock without hearing from us.
     pub fn ttl(&self) -> Duration {
         self.lease.unwrap_or(self.release)
+    }
+
+    /// From when on another run may have served for this one, so that the lock is not used unless a record says that none
+    /// has: GRACE after the start, because only the grace of the other keeps us from running once more.
+    pub fn late_from(&self) -> Instant {
+        self.tick.filter(|_| !self.grace.is_zero()).map_or(Instant::NEVER, |start| start + self.grace)
     }
 }
 

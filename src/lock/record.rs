@@ -5,15 +5,15 @@ use std::time::Duration;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. Behind
 /// them a run that has not ended yet may tell of the one before it (`last=RESULT@HOST`, `?` for an end nobody recorded), and
-/// in Redis its token (`by=TOKEN`).
+/// in Redis stands the token of the run (`by=TOKEN`).
 #[rustfmt::skip]
 const FIELDS: [(&[u8], u8); 10] = [
     (b"fence=", b'#'), (b"host=", b'*'), (b"pid=", b'*'), (b"program=", b'*'), (b"start=", b'#'), (b"end=", b'?'),
     (b"result=", b'*'), (b"ok=", b'?'), (b"failed=", b'#'), (b"first=", b'#'),
 ];
 
-/// The longest record that is believed. Ours have some 200 bytes.
-const LIMIT: usize = 999;
+/// The most that is written of a program. The name of a host has 64 bytes at most, and may stand there twice.
+const PROGRAM_LIMIT: usize = 300;
 
 /// The greatest fence, and the most digits of a number, that are believed: those that Lua calculates with exactly (until the year
 /// 2255).
@@ -50,10 +50,14 @@ pub struct End {
 pub struct Record(Vec<u8>);
 
 impl Run {
-    /// Its fields in a record.
+    /// Its fields in a record. The program is cut, where all would be too long to be believed.
     pub fn identity(&self) -> Vec<u8> {
-        let pid = self.pid.to_string();
-        [b"host=", &encoded(&self.host)[..], b" pid=", pid.as_bytes(), b" program=", &encoded(&self.program)].concat()
+        let (pid, mut length) = (self.pid.to_string(), self.program.len());
+        while encoded(&self.program[..length]).len() > PROGRAM_LIMIT {
+            length -= 1;
+        }
+        let program = encoded(&self.program[..length]);
+        [b"host=", &encoded(&self.host)[..], b" pid=", pid.as_bytes(), b" program=", &program].concat()
     }
 }
 
@@ -76,6 +80,11 @@ pub fn percent_encoded(value: &[u8], plain: &[u8]) -> String {
     text
 }
 
+/// A value of a record for people: without percent-encoding.
+pub fn decoded(value: &[u8]) -> Line {
+    words!("{}", Escaped(percent_decoded(value).as_deref().unwrap_or(value)))
+}
+
 pub(super) fn number(digits: &[u8]) -> Option<u64> {
     let is_plain = digits.len() <= DIGITS && !digits.starts_with(b"+");
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| is_plain)
@@ -89,9 +98,12 @@ pub(super) fn word<'t>(text: &mut &'t [u8]) -> Option<&'t [u8]> {
 }
 
 impl Record {
+    /// The longest record that is believed. Ours have some 200 bytes.
+    pub(super) const LIMIT: usize = 999;
+
     /// Reads a record; `None` if it is not one.
     pub fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= LIMIT);
+        let mut words = line.split(|&byte| byte == b' ').filter(|_| line.len() <= Self::LIMIT);
         for (name, kind) in FIELDS {
             let value = words.next()?.strip_prefix(name)?;
             if kind == b'#' || (kind == b'?' && !value.is_empty()) {
@@ -114,8 +126,7 @@ impl Record {
 
     /// The value of a field for people: without percent-encoding.
     pub fn shown(&self, field: &str) -> Line {
-        let text = self.text(field);
-        words!("{}", Escaped(&percent_decoded(text).unwrap_or_else(|| text.to_vec())))
+        decoded(self.text(field))
     }
 
     /// The number in a field, if it is not empty.
@@ -157,19 +168,21 @@ impl Record {
     #[must_use]
     pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
         let texts: [&[u8]; 5] = [b"host=", b"pid=", b"program=", b"result=", b"last="];
+        let hidden = |word: &[u8]| {
+            let word = hide(word);
+            // As people will read it.
+            let plain = percent_decoded(&word).unwrap_or_default();
+            let safe = hide(&plain);
+            if safe == plain { word } else { percent_encoded(&safe, b"=*").into_bytes() }
+        };
         let is_text = |word: &[u8]| texts.iter().any(|name| word.starts_with(name));
         let words = self.0.split(|&byte| byte == b' ');
-        Self(words.map(|word| if is_text(word) { hide(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
+        Self(words.map(|word| if is_text(word) { hidden(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
     }
 
     /// When it began, if a command ran.
     pub fn began(&self) -> Option<u64> {
         self.number("start").filter(|start| *start > 0)
-    }
-
-    /// Since when nothing has succeeded: the end of the last success, or the first record.
-    pub fn waiting_since(&self) -> u64 {
-        self.number("ok").or(self.number("first")).unwrap_or(u64::MAX)
     }
 
     /// How the last run that is over ended, and on which host, if there was one.
@@ -216,7 +229,6 @@ mod tests {
         assert_eq!((next.last_end(), record.last_end()), (Some((&b"3"[..], &b"web%201"[..])), next.last_end()));
         let next = next.ended(&end("0"), 2500);
         assert!(text(&next).ends_with(" end=2500 result=0 ok=2500 failed=0 first=1000"), "{}", text(&next));
-        assert_eq!((next.waiting_since(), record.waiting_since()), (2500, 1000));
         assert_eq!((next.number("ok"), record.number("ok"), next.text("ok")), (Some(2500), None, &b"2500"[..]));
     }
 

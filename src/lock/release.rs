@@ -21,8 +21,8 @@ const RELEASE: &str = "local v,c=redis.call('GET',KEYS[1]),1 if not v then c=-1 
 /// The end of [`RELEASE`] where nothing is recorded.
 const UNRECORDED: &str = "return c";
 
-/// The end of [`RELEASE`] that writes the end of the run into the record `KEYS[2]`, if the token stands there: else it is
-/// another run's, or has an end.
+/// The end of [`RELEASE`] that writes the end of the run into the record `KEYS[2]`, if it has none and the token stands
+/// there: else it is another run's. The token stays, so that a confirmation which is still under way finds the run ended.
 ///
 /// - `ARGV[4]`: 0 if no command ran. Then `start` becomes 0, because the run has not served for another host.
 /// - `ARGV[5]`: the result.
@@ -37,12 +37,12 @@ const UNRECORDED: &str = "return c";
 const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2]) \
     local e=t.err or r and r.err if not e then \
     local f,w,s,o,b,i,l=string.match(r or '',\
-    '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end=%d* result=%S* ok=(%d*) failed=(%d+) first=(%d+)(.*)') \
+    '^fence=(%d+) (host=%S* pid=%d* program=%S*) start=(%d+) end= result= ok=(%d*) failed=(%d+) first=(%d+)(.*)') \
     if f and string.find(l,' by='..ARGV[1],1,true) then \
     local n=string.format('%.0f',math.min(t[1]*1000+math.floor(t[2]/1000),s+ARGV[8])) \
     if ARGV[6]=='1' then o,b=n,0 else b=b+1 end if ARGV[4]=='0' then s=0 end \
     r='fence='..f..' '..w..' start='..s..' end='..n..' result='..ARGV[5]..' ok='..o\
-    ..' failed='..string.format('%.0f',b)..' first='..i e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
+    ..' failed='..string.format('%.0f',b)..' first='..i..' by='..ARGV[1] e=redis.pcall('SET',KEYS[2],r,'PX',ARGV[7]).err end end \
     return c..' '..string.sub(e or r or '',1,999)";
 
 /// How often the release without EVAL starts again when its last step, which cannot be repeated, was not answered.

@@ -1,5 +1,6 @@
 use super::record::{number, word};
 use super::{Error, Record, Token, eval};
+use crate::clock;
 use crate::exchange::{Exchange, Repeat};
 use crate::resp::Reply;
 use crate::text::{Escaped, Line, Span, Utc};
@@ -17,6 +18,9 @@ pub(super) const STATUS: &str = "local k=KEYS[1] and KEYS or ARGV \
     v=string.sub(v,1,99) r=type(r)=='string' and string.sub(r,1,999) or '' \
     return redis.call('TTL',k[1])..' '..(t.err and 0 or string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)))\
     ..' '..#v..' '..v..r";
+
+/// The most that [`STATUS`] leaves of a value.
+const VALUE_LIMIT: usize = 99;
 
 /// The most digits of a predecessor's value, a Unix second. Golock's own tokens have 19.
 const SECOND_DIGITS: usize = 12;
@@ -94,8 +98,12 @@ impl Status {
 
     /// For how long nothing has succeeded, if that is longer than `most` at the milliseconds `now`.
     pub fn overdue(&self, most: Duration, now: u64) -> Option<Duration> {
-        let waiting = now.checked_sub(self.record.as_ref()?.waiting_since()).map(Duration::from_millis);
-        waiting.filter(|waiting| *waiting > most)
+        // A time that is far ahead was written when a clock was.
+        let latest = now.saturating_add(clock::milliseconds(most));
+        let record = self.record.as_ref()?;
+        let since =
+            ["ok", "first"].into_iter().find_map(|field| record.number(field).filter(|time| *time <= latest))?;
+        Some(Duration::from_millis(now.saturating_sub(since))).filter(|waiting| *waiting > most)
     }
 
     /// Who holds it, for people.
@@ -187,7 +195,11 @@ pub fn status(redis: &mut dyn Exchange, name: &[u8], record: Option<&[u8]>) -> R
 /// What the result of [`STATUS`] says, and the record's own text.
 pub(super) fn read(mut text: &[u8]) -> Option<(Status, &[u8])> {
     let (left, now, length) = (word(&mut text)?, number(word(&mut text)?)?, number(word(&mut text)?)?);
+    // The script has cut both.
     let (value, record) = text.split_at_checked(usize::try_from(length).ok()?)?;
+    if value.len() > VALUE_LIMIT || record.len() > Record::LIMIT {
+        return None;
+    }
     let (value, ttl) = match left {
         b"-2" => (None, Ttl::Unknown),
         b"-1" => (Some(value.to_vec()), Ttl::Never),
@@ -197,11 +209,12 @@ pub(super) fn read(mut text: &[u8]) -> Option<(Status, &[u8])> {
     Some((Status { value, ttl, now, record: Record::parse(record), ..Status::default() }, record))
 }
 
-/// Whether we are the host that says, for an hour, that a job is overdue: the one that gets to set `key`.
+/// Whether we are the host that says, for an hour, that a job is overdue: the one that gets to set `key`. In doubt we are:
+/// better twice than not at all.
 pub fn overdue_is_ours(redis: &mut dyn Exchange, key: &[u8]) -> Result<bool, Error> {
     let answer = redis
         .exchange(Repeat::Never, &|_, request| request.push(&[b"SET", key, b"1", b"NX", b"EX", TOLD.as_bytes()]))?;
-    Ok(matches!(answer.only(), Some(Reply::Status(_))))
+    Ok(answer.only() != Some(Reply::Nil))
 }
 
 #[cfg(test)]
@@ -300,7 +313,11 @@ mod tests {
         assert_eq!(overdue(Some(record("web", None)), 1_000_001 + 86_400_000), Some(day + Duration::from_millis(1)));
         let ok = record("web", Some(2_000_000));
         assert_eq!(overdue(Some(ok.clone()), 1_000_001 + 86_400_000), None);
-        assert_eq!(overdue(Some(ok), 5), None);
+        assert_eq!(overdue(Some(ok.clone()), 5), None);
+        // By a clock that was far ahead: then the first record counts.
+        let hour = |record, now| Status { record, ..Status::default() }.overdue(day / 24, now);
+        let ahead = Some(record("web", Some(90_000_000)));
+        assert_eq!(hour(ahead, 5_000_000), Some(Duration::from_secs(4000)));
     }
 
     #[test]
@@ -340,10 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn only_who_sets_the_key_tells() {
+    fn whoever_is_not_told_that_another_tells_does() {
         let ours = |reply| overdue_is_ours(&mut script([reply]), b"late");
         assert_eq!(ours(Some(Reply::Status(b"OK".to_vec()))), Ok(true));
-        assert_eq!((ours(Some(Reply::Nil)), ours(Some(refusal()))), (Ok(false), Ok(false)));
+        assert_eq!((ours(Some(Reply::Nil)), ours(Some(refusal()))), (Ok(false), Ok(true)));
         assert_eq!(ours(None), Err(Error::Exchange(silence())));
     }
 }

@@ -1,6 +1,6 @@
 use super::connection::{AnyStream, Connection, UNASKED};
 use super::credentials::Credentials;
-use super::refusal::{classify, is_of_lost_answer};
+use super::refusal::{classify, may_be_done};
 use super::route::Route;
 use super::{Endpoint, Failure, Kind, Outcome, Server};
 use crate::clock::{self, Instant};
@@ -164,7 +164,7 @@ impl<'a> Client<'a> {
             (None, None) => (Kind::Final, replies.last().and_then(Reply::error).unwrap_or_default()),
         };
         // Only the first command of a request changes something.
-        let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none_or(is_of_lost_answer));
+        let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none_or(may_be_done));
         Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(words)) }))
     }
 

@@ -1,5 +1,5 @@
 use super::socket::Socket;
-use super::{Failure, Outcome};
+use super::{Failure, Kind, Outcome};
 use crate::interrupt::Deadline;
 use crate::resp::{Reply, Request, parse};
 use crate::words;
@@ -56,7 +56,12 @@ impl<'a> Connection<'a> {
     fn receive(&mut self, count: usize, replies: &mut Vec<Reply>) -> Outcome<()> {
         let mut buffer = Vec::new();
         while replies.len() < count {
-            if let Some((reply, used)) = parse(&buffer).map_err(Failure::lost)? {
+            let parsed = parse(&buffer).map_err(|why| match buffer.first() {
+                // Whoever speaks HTTP, or TLS, has not understood us.
+                Some(b'H' | 0x15) if replies.is_empty() => Failure::new(Kind::Busy, why),
+                _ => Failure::lost(why),
+            });
+            if let Some((reply, used)) = parsed? {
                 buffer.drain(..used);
                 replies.push(reply);
                 continue;

@@ -14,15 +14,21 @@ const LASTING_WORDS: [&[u8]; 12] = [
     b"Protocol error", b"syntax error", b"user_script",
 ];
 
-/// What twemproxy says of a connection that has broken after it was made, in the system's words, and what Envoy says. Where
-/// the server has closed it, twemproxy says `ERR unknown`.
-const LOST: [&[u8]; 4] = [b"timed out", b"reset by peer", b"Broken pipe", b"upstream failure"];
+/// Errors that come before anything is done, by their code, and those of a full server and of proxies that have reached none
+/// by their words.
+#[rustfmt::skip]
+const UNDONE: [&[u8]; 12] = [
+    b"LOADING", b"BUSY", b"MISCONF", b"OOM", b"READONLY", b"MASTERDOWN", b"NOREPLICAS", b"CLUSTERDOWN", b"TRYAGAIN",
+    b"MOVED", b"ASK", b"NOPERM",
+];
+const UNDONE_WORDS: [&[u8]; 4] =
+    [b"max number of clients", b"Connection refused", b"No such file", b"no healthy upstream"];
 
 /// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
 /// help.
 const EVEN_IF_INSISTING: usize = 4;
 
-/// How many of its first bytes give a password away.
+/// How many of its bytes in a row give a password away.
 const TELLING: usize = 6;
 
 /// What follows from the error `words`, got from the server at `asked`; `None` if it is an answer. To whoever insists,
@@ -41,9 +47,12 @@ pub(super) fn classify(words: &[u8], insists: bool, asked: &Endpoint) -> Option<
     }
 }
 
-/// Whether `words` are those of a proxy that has passed the request on and got no answer: it may be carried out.
-pub(super) fn is_of_lost_answer(words: &[u8]) -> bool {
-    words == b"ERR unknown" || LOST.iter().any(|part| words.windows(part.len()).any(|found| found == *part))
+/// Whether a request may be carried out although its answer was the error `words`: a proxy that has passed it on and got no
+/// answer says so in words of its own.
+pub(super) fn may_be_done(words: &[u8]) -> bool {
+    let has = |part: &&[u8]| words.windows(part.len()).any(|found| found == *part);
+    let code = &code(words);
+    !(UNDONE.contains(code) || LASTING.contains(code) || UNDONE_WORDS.iter().chain(&LASTING_WORDS).any(has))
 }
 
 /// The first word. Before Redis 7 an error inside a script is wrapped: `ERR Error running script (…): … -CODE text`.
@@ -68,13 +77,14 @@ fn moved(words: &[u8], asked: &Endpoint) -> Option<Endpoint> {
 }
 
 /// `words` without the password: a server, or what stands in its place, may repeat the command that it refuses, or as
-/// much of it as it has room for. So the beginning of the password counts as well.
+/// much of it as it has room for. So a part of the password counts as well.
 pub(super) fn redact(words: &[u8], password: &[u8]) -> Vec<u8> {
     let (mut clean, mut rest) = (Vec::new(), words);
     while let Some((&first, tail)) = rest.split_first() {
         // Redis repeats arguments with a space for each end of a line.
         let same = |shown: u8, secret: u8| shown == secret || (shown == b' ' && matches!(secret, b'\r' | b'\n'));
-        let common = rest.iter().zip(password).take_while(|&(&shown, &secret)| same(shown, secret)).count();
+        let common = |part: &[u8]| rest.iter().zip(part).take_while(|&(&shown, &secret)| same(shown, secret)).count();
+        let common = (0..password.len()).map(|from| common(&password[from..])).max().unwrap_or(0);
         if common > 0 && common >= password.len().min(TELLING) {
             clean.extend_from_slice(b"***");
             rest = &rest[common..];
@@ -155,6 +165,8 @@ mod tests {
         assert_eq!(redact(b"words", b""), b"words");
         assert_eq!(redact(b"args: 'secret-and-lo", b"secret-and-long"), b"args: '***");
         assert_eq!(redact(b"secr secret", b"secret-and-long"), b"secr ***");
+        assert_eq!(redact(b"'and-long' 'nd-lo'", b"secret-and-long"), b"'***' 'nd-lo'");
+        assert_eq!(redact(b"cret secret", b"secret"), b"cret ***");
         assert_eq!(redact(b"'two  lines'", b"two\r\nlines"), b"'***'");
     }
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long giving a lock back may take: somebody may be waiting for golock to end.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
+/// How long a list may take, however many pages it has.
+const LIST: Duration = Duration::from_mins(10);
+
 /// How long a run that is skipped looks at the lock that is held, for VERBOSE.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -43,13 +46,6 @@ impl<'a> RedisStore<'a> {
         }
         let left = left.map_or(Line::default(), |left| words!("; {}", left));
         words!("cannot {} the lock {}: {}{}", verb, Escaped(&self.lease.options.name), error.words(), left).into()
-    }
-
-    /// When the last attempt to acquire may begin. Without a record only the grace of another run keeps a late one from
-    /// running once more.
-    fn begin_by(&self) -> Instant {
-        let LockOptions { record, tick, grace, .. } = &self.lease.options;
-        tick.filter(|_| record.is_none() && !grace.is_zero()).map_or(Instant::NEVER, |start| start + *grace)
     }
 
     fn look(&mut self, budget: Budget) -> Result<Status, lock::Error> {
@@ -102,7 +98,9 @@ impl<'a> RedisStore<'a> {
 
 impl<'a> LockStore<'a> for RedisStore<'a> {
     fn acquire(mut self: Box<Self>) -> Result<Attempt<'a>, Error> {
-        let budget = Budget { begin_by: self.begin_by(), ..self.client.patience };
+        let options = &self.lease.options;
+        let begin_by = if options.record.is_none() { options.late_from() } else { Instant::NEVER };
+        let budget = Budget { begin_by, ..self.client.patience };
         let stale = match lock::acquire(self.client.with(budget), &mut self.lease, self.config.max_age.is_some()) {
             Ok(Acquired::Ours) => None,
             Ok(Acquired::Stale(value)) => Some(value),
@@ -134,9 +132,9 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     }
 
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
-        let budget = self.client.patience;
+        let budget = Budget { until: Instant::after(LIST), ..self.client.patience };
         let found = lock::list(self.client.with(budget), &self.config.prefix);
-        let (mut entries, is_of_one_node) = found.map_err(|error| match self.error("list", &error, false) {
+        let (mut entries, note) = found.map_err(|error| match self.error("list", &error, false) {
             Error::Failed(_) => words!("cannot list {}*: {}", Escaped(&self.config.prefix), error.words()).into(),
             interrupted @ Error::Interrupted(..) => interrupted,
         })?;
@@ -146,7 +144,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
             let name = entry.name.split_off(self.config.prefix.len().min(entry.name.len()));
             entry.name.extend(self.client.redacted(&name));
         }
-        Ok((entries, is_of_one_node.then_some("these are the jobs of one node of a cluster")))
+        Ok((entries, note))
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
@@ -158,7 +156,7 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
     fn tells_overdue(&mut self) -> bool {
         let Some(key) = lock::beside(&self.config.prefix, b"late.", &self.lease.options.name) else { return true };
         let budget = self.client.patience;
-        lock::overdue_is_ours(self.client.with(budget), &key).unwrap_or(false)
+        lock::overdue_is_ours(self.client.with(budget), &key).unwrap_or(true)
     }
 }
 

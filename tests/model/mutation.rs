@@ -48,6 +48,8 @@ pub(crate) enum Mutation {
     NumberByClock,
     /// A run that is confirmed once more is recorded, and numbered, once more.
     RecordedAgain,
+    /// A confirmation that arrives after the end of its run begins it again.
+    RunsAgain,
     /// A run takes its own record for that of another.
     OwnRunServes,
     /// A run takes the record of another of the same host and process id for its own.
@@ -70,6 +72,8 @@ pub(crate) enum Mutation {
     RecordFailsLock,
     /// The end of a run is recorded again by each repetition.
     EndedAgain,
+    /// A release writes the end of a run into the record of another.
+    EndsAnother,
     /// Any record is believed, however it looks.
     GarbageServes,
     /// A renewal that arrives late shortens what is left.
@@ -88,18 +92,20 @@ impl Mutation {
             Self::RenewalWithoutCompare => ("if v and v~=ARGV[1] and not(v==ARGV[3] ", "if false and (v==ARGV[3] "),
             Self::NumberTwice => ("(f or 0)+1", "(f or 0)"),
             Self::NumberByClock => ("math.max((f or 0)+1,t[1]*1000000+t[2])", "t[1]*1000000+t[2]"),
-            Self::RecordedAgain | Self::OwnRunServes => ("elseif not string.find(l,m,1,true) then", "else"),
+            Self::RecordedAgain | Self::OwnRunServes => {
+                ("elseif string.find(l,m,1,true) then if d~='' then back() return ARGV[1]..' served' end else", "else")
+            }
+            Self::RunsAgain => ("if d~='' then back() return ARGV[1]..' served' end", ""),
             Self::NamesakeIsOwn => ("string.find(l,m,1,true)", "string.find(r,ARGV[5],1,true)"),
             Self::ReleaseLengthens => ("if ARGV[3]=='1' or p<0 or p>g then", "if true then"),
             Self::VoidServes => ("if ARGV[4]=='0' then s=0 end", ""),
             Self::RenewalShortens => ("if p<tonumber(ARGV[2]) then", "if true then"),
             Self::NoDoubt => ("if not p or p<0 or a<g+ARGV[2]-p then", "if false then"),
-            Self::DoubtProlongs => {
-                ("if p and p>0 then redis.call('PEXPIRE',KEYS[1],p) else redis.call('DEL',KEYS[1]) end", "")
-            }
+            Self::DoubtProlongs => ("back() return ARGV[1]..' unsure '", "return ARGV[1]..' unsure '"),
             Self::FutureServes => ("g and a>=0 and", "g and"),
             Self::RecordFailsLock => ("redis.pcall('GET',KEYS[2])", "redis.call('GET',KEYS[2])"),
-            Self::EndedAgain => ("if f and string.find(l,' by='..ARGV[1],1,true) then", "if f then"),
+            Self::EndedAgain => ("end= result= ok=(%d*)", "end=%d* result=%S* ok=(%d*)"),
+            Self::EndsAnother => ("if f and string.find(l,' by='..ARGV[1],1,true) then", "if f then"),
             Self::GarbageServes => (
                 "if f and (#r>999 or tonumber(f)>9e15 or string.find(r,'='..string.rep('%d',20))) then f,o,b,i=nil end",
                 "",

@@ -33,6 +33,10 @@ pub(crate) enum Wrong {
     Fence,
     /// The record has decided who holds the lock.
     Decided,
+    /// A run that is over has begun again, because its confirmation came late.
+    Revived,
+    /// The end of a run stands in the record of another.
+    Meddled,
     /// The record tells of failures that nobody has seen.
     Slander,
     /// A transition has led nowhere, so that a schedule need not end.
@@ -103,6 +107,12 @@ impl World {
     ) {
         let now = self.now();
         self.was_late |= is_stray;
+        let number = self.hosts[packet.host].traces.number;
+        let is_of_it = |record: &Record| record.number("fence") == Some(number) && record.number("end").is_some();
+        let changed = self.redis.record.value != before.record.value || self.redis.lock.value != before.lock.value;
+        if before.run().is_some_and(|record| is_of_it(&record)) && changed {
+            self.blame(Wrong::Revived);
+        }
         let token = self.hosts[packet.host].token();
         if !is_stray && setting.once {
             self.hosts[packet.host].traces.confirmed = now;
@@ -189,6 +199,12 @@ impl World {
         };
         if decided {
             self.blame(Wrong::Decided);
+        }
+        let of = before
+            .run()
+            .filter(|_| self.redis.record.value != before.record.value && packet.phase != Phase::Confirming);
+        if of.is_some_and(|record| record.number("fence") != Some(self.hosts[packet.host].traces.number)) {
+            self.blame(Wrong::Meddled);
         }
         let begun: u64 = self.hosts.iter().map(|host| u64::from(host.traces.runs)).sum();
         let known = !matches!(setting.history, History::Garbage(_)) && !self.was_late;

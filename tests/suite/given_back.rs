@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::forward::forward;
 use crate::support::gate::{Gate, Withheld};
-use crate::support::job_tools::{Notes, graceless, pristine};
+use crate::support::job_tools::{EVER, Notes, graceless, pristine};
 use crate::support::resp::count_replies;
 use crate::support::scripted::{read_commands, send};
 use crate::support::{Action, Direction, Fault, Golock, Job, Scene, Scripted, Server, each, until};
@@ -52,6 +52,23 @@ fn a_lock_that_another_got_in_between_is_skipped_silently() {
     assert_eq!(job.runs(), 0);
 }
 
+#[test]
+fn a_run_that_a_signal_keeps_from_beginning_is_recorded_with_its_code() {
+    let server = Server::start(&[]);
+    each(&[Signal::TERM, Signal::HUP], |&signal| {
+        let stalled = Fault { direction: Direction::Reply, at: TAKEN, action: Action::Stall };
+        let scene = Scene::new(&server, Job::exits(7)).fault(0, stalled);
+        let running = scene.golock().set("REDIS_TIMEOUT", EVER).prelude(&pristine()).spawn();
+        until("the confirmation is held back", || scene.proxy.records().first().is_some_and(|record| record.broken));
+        running.signal(signal);
+        let code = 128 + signal.as_raw();
+        running.wait().assert_silent(code);
+        scene.assert_not_run();
+        let (record, result) = (scene.record().unwrap(), format!(" result={code} "));
+        assert!(server.get(&scene.name()).is_none() && record.contains(&result), "{record}");
+    });
+}
+
 /// Lets the first exchange of a client, of so many commands, reach the server on `port`, whose answer it never gets.
 fn swallow(client: &TcpStream, port: u16, commands: usize) {
     use std::io::{Read, Write};
@@ -88,7 +105,16 @@ fn a_refusal_does_not_make_golock_forget_that_it_may_have_the_lock() {
 /// A proxy has passed the request on, and says that it got no answer.
 #[test]
 fn what_a_proxy_got_no_answer_to_is_given_back_and_released_in_silence() {
-    let said = ["ERR Connection timed out", "ERR Connection reset by peer", "ERR unknown", "upstream failure"];
+    let said = [
+        "ERR Connection timed out",
+        "ERR Connection reset by peer",
+        "ERR unknown",
+        "upstream failure",
+        // Of proxies that nobody has met yet.
+        "ERR handle response, backend conn reset",
+        "IOERR x",
+        "ERR",
+    ];
     each(&said, |&words| {
         let server = Server::start(&[]);
         let port = server.port();
@@ -211,4 +237,12 @@ fn a_run_that_could_not_begin_has_not_served_for_another_host() {
         other.wait().assert_silent(7);
         assert_eq!(job.runs(), 1);
     });
+}
+
+/// By SIGURG a golock that cannot become the job says so; here none was to.
+#[test]
+fn a_job_that_sends_golock_a_signal_of_its_own_has_run_all_the_same() {
+    let server = Server::start(&[]);
+    graceless(server.port()).args(["sh", "-c", "kill -URG $PPID; exit 2"]).run().assert_silent(2);
+    assert_eq!(server.locks(), [""; 0]);
 }

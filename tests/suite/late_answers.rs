@@ -1,11 +1,15 @@
 //! Time passes between any two steps: what depends on it is that of the attempt, and nothing starts on a lock that may be
 //! over by the time that its answer comes.
 
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use crate::support::forward::forward;
 use crate::support::gate::{Gate, Withheld};
 use crate::support::job_tools::graceless;
+use crate::support::resp::count_replies;
+use crate::support::scripted::send;
 use crate::support::successor::{SUCCESSOR, assert_untouched, take_over};
 use crate::support::{
     Action, Data, Direction, Fault, Golock, Job, Proxy, Record, Scene, Scripted, Server, each, until,
@@ -225,6 +229,8 @@ fn a_host_that_is_late_does_not_run_the_tick_again() {
         gate.open();
         let done = late.wait();
         assert_eq!((done.code, first.runs(), second.runs()), (code, 1, 0), "{done:?}");
+        // What could only be refused is not even asked for.
+        assert!(record != "0" || server.command_count("set") == 1, "{done:?}");
     });
 }
 
@@ -237,4 +243,50 @@ fn a_proxy_between_two_answers_changes_nothing() {
     line.release();
     patient(line.port(), "1000").args(job.command()).run().assert_silent(7);
     assert_eq!((job.runs(), server.get(NAME), proxy.connections()), (1, None, 2));
+}
+
+/// Passes the first exchange of a client on to the server on `port`, and returns what the client sends then.
+fn keep_second(mut client: &TcpStream, port: u16) -> Vec<u8> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (mut request, mut reply) = (vec![0; 1 << 16], Vec::new());
+    let length = client.read(&mut request).unwrap();
+    server.write_all(&request[..length]).unwrap();
+    while count_replies(&reply) < 2 {
+        let mut chunk = [0; 256];
+        let length = server.read(&mut chunk).unwrap();
+        reply.extend_from_slice(&chunk[..length]);
+    }
+    send(client, reply);
+    let length = client.read(&mut request).unwrap();
+    request.truncate(length);
+    request
+}
+
+#[test]
+fn a_confirmation_that_comes_after_the_end_of_its_run_begins_nothing() {
+    let server = Server::start(&[]);
+    // Whoever waits for the lock takes no other run for its own.
+    each(&[("0", "0"), ("0", "5"), ("1000", "5")], |&(grace, wait)| {
+        let (kept, job) = (Arc::new(Mutex::new(Vec::new())), Job::exits(7));
+        let line = Scripted::start({
+            let (kept, port) = (Arc::clone(&kept), server.port());
+            move |index, client| {
+                if index == 0 {
+                    *kept.lock().unwrap() = keep_second(client, port);
+                } else {
+                    forward(client, port);
+                }
+            }
+        });
+        let key = format!("late-{grace}-{wait}");
+        let golock = graceless(line.port()).set("KEY", &key).set("GRACE", grace).set("WAIT", wait);
+        golock.args(job.command()).run().assert_silent(7);
+        let (lock, record) = (format!("cronlock.{key}"), format!("cronlock.run.{{cronlock.{key}}}"));
+        let seen = || (server.get(&lock), server.get(&record), server.pttl(&lock) > 1_000_000);
+        let before = seen();
+        let mut late = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+        late.write_all(&kept.lock().unwrap()).unwrap();
+        assert!(late.read(&mut [0; 64]).unwrap() > 0);
+        assert_eq!((seen(), job.runs()), (before, 1));
+    });
 }

@@ -112,7 +112,6 @@ fn a_redis_in_passing_trouble_is_tried_again() {
         "MISCONF Redis is configured to save RDB snapshots",
         "ERR Connection refused",
         "no healthy upstream",
-        "ERR",
     ];
     each(&troubles, |&trouble| {
         let job = Job::exits(7);

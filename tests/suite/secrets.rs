@@ -105,3 +105,24 @@ fn a_password_given_twice_is_not_shown() {
     assert_eq!((done.code, job.runs()), (201, 0), "{done:?}");
     assert_kept(&done);
 }
+
+/// A variable in front of a command, as a shell would take it.
+#[test]
+fn the_value_of_a_variable_that_is_no_command_is_not_shown() {
+    let server = Server::start(&[]);
+    let words = [vec!["CRONLOCK_AUTH=hunter2", "true"], vec!["PASSWORD=hunter2 backup.sh"], vec!["A=x/hunter2"]];
+    each(&words, |words| {
+        let done = Golock::new(server.port()).set("VERBOSE", "yes").args(words).run();
+        let name = words[0].split('=').next().unwrap();
+        assert_eq!(done.code, 127);
+        assert!(done.stderr.contains(&format!("{name}=: not found")) && !done.stderr.contains("hunter2"), "{done:?}");
+    });
+}
+
+#[test]
+fn a_part_of_a_password_is_hidden_too() {
+    each(&[&SECRET[1..], &SECRET[3..9], &SECRET[..8]], |part| {
+        let done = log_in(SECRET, &format!("-ERR no {part} here\r\n"), "no");
+        assert!(done.code == 201 && done.stderr.contains("ERR no *** here"), "{done:?}");
+    });
+}
