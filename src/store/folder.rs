@@ -4,7 +4,6 @@
 use crate::text::{Cause, Escaped, Line};
 use crate::words;
 use rustix::process::geteuid;
-use std::env;
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
@@ -12,14 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The path of `folder` from the root on. A slash or a dot at its end would hide that it is a symbolic link.
-pub(super) fn plain(folder: &Path) -> io::Result<PathBuf> {
-    let absolute = if folder.is_absolute() { folder.to_owned() } else { env::current_dir()?.join(folder) };
-    let mut text = absolute.as_os_str().as_bytes();
+/// The path of `folder` without a slash or a dot at its end, which would hide that it is a symbolic link.
+pub(super) fn plain(folder: &Path) -> PathBuf {
+    let mut text = folder.as_os_str().as_bytes();
     while let Some(rest) = text.strip_suffix(b"/").or_else(|| text.strip_suffix(b"/.")) {
         text = rest;
     }
-    Ok(Path::new(if text.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(text) }).into())
+    Path::new(if text.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(text) }).into()
 }
 
 /// Makes `folder` for us alone, if it is not there.

@@ -6,7 +6,8 @@ use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, 
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::Interrupts;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, Token, Ttl, digest, percent_encoded};
+use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, TOO_LATE, Token, Ttl};
+use crate::lock::{digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::words;
 use rustix::fs::{FlockOperation, flock};
@@ -56,7 +57,7 @@ impl<'a> LocalStore<'a> {
         interrupts: &'a Interrupts,
         log: &'a dyn Log,
     ) -> Result<Self, Line> {
-        let folder = folder::plain(folder).map_err(|error| folder::failed("look at", folder, &error))?;
+        let folder = folder::plain(folder);
         folder::secure(&folder)?;
         let path = folder.join(file_name(&options.name));
         let (file, content, hold_end) = (None, Content::default(), Instant::ZERO);
@@ -132,6 +133,9 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         if content.grace_left().is_some() {
             return Ok(Attempt::Busy(self, status(content, false)));
         }
+        if self.options.record.is_none() && self.options.late_from().has_passed() {
+            return Err(words!("cannot keep the lock {}: {}", Escaped(&self.options.name), TOO_LATE).into());
+        }
         let LockOptions { grace, release, tick, record, .. } = &self.options;
         let (hold_end, now, grace) = (Instant::after(*release), unix_milliseconds(), milliseconds(*grace));
         let before = content.record;
@@ -177,14 +181,15 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
 
     /// Another file takes the place of a lock's, with its record: whoever has locked the old one has lost it.
     fn reset(&mut self) -> Result<bool, Error> {
-        if self.status_of(&self.path).is_ok_and(|status| status.value.is_none() && status.record.is_some()) {
+        let free = self.status_of(&self.path).ok().filter(|status| status.value.is_none());
+        if free.as_ref().is_some_and(|status| status.record.is_some()) {
             return Ok(false);
         }
         for _ in 0..ROUNDS {
             match lockfile::reset(&self.path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.pause()?,
-                removed => return removed.map_err(self.failed("delete")),
+                removed => return removed.map(|removed| removed && free.is_none()).map_err(self.failed("delete")),
             }
         }
         Err(self.failed("delete")(ErrorKind::TimedOut.into()))
@@ -219,9 +224,14 @@ impl LocalStore<'_> {
             self.content.grace = (0, 0);
         }
         let done = match late.as_ref().or(self.file.as_ref().filter(|_| is_ours)) {
-            Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
-            // Where another is about to delete something, the next sweep finds it.
-            Some(file) => lockfile::remove(file, &self.path).map(|_| true),
+            Some(file) => {
+                let written = lockfile::write(file, &self.content);
+                if !self.content.is_needed() {
+                    // Where another is about to delete something, the next sweep finds it.
+                    let _ = lockfile::remove(file, &self.path);
+                }
+                written.map(|()| true)
+            }
             None => Ok(false),
         };
         self.unlock();

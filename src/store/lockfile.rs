@@ -1,8 +1,8 @@
 //! The file of a local lock: the kernel's lock on it says who holds it, and its content says until when it stays taken
 //! after that, and who ran under it.
 
-use crate::clock::unix_milliseconds;
-use crate::lock::Record;
+use crate::clock::{random, unix_milliseconds};
+use crate::lock::{LIST_LIMIT, Record};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -143,16 +143,18 @@ pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
     Ok(fs::read_dir(folder)?.take(most).flatten().map(|entry| entry.path()).collect())
 }
 
-/// Deletes the files in `folder` that are no longer needed, looking at `most` of them. Whoever has one of them open
-/// checks, after locking it, that it still stands there.
+/// Deletes the files in `folder` that are no longer needed, looking at `most` of them from any on. Whoever has one of them
+/// open checks, after locking it, that it still stands there.
 pub(super) fn sweep(folder: &Path, most: usize) {
-    let Ok(files) = files(folder, most) else { return };
-    for path in files {
-        if let Ok(file) = open(&path, false)
+    let files = files(folder, LIST_LIMIT).unwrap_or_default();
+    let start = usize::try_from(random() >> 33).unwrap_or(0) % files.len().max(1);
+    let (end, begin) = files.split_at(start);
+    for path in begin.iter().chain(end).take(most) {
+        if let Ok(file) = open(path, false)
             && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
             && read(&file).is_ok_and(|content| !content.is_needed())
         {
-            let _ = remove(&file, &path);
+            let _ = remove(&file, path);
         }
     }
 }

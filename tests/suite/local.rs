@@ -1,13 +1,19 @@
 //! Locks on one host without Redis: the same promises, kept by the kernel.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, Mode, flock};
 use tempfile::TempDir;
 
+use crate::support::job_tools::{Notes, copy_executable};
+use crate::support::ledger::{Ledger, NAME, Witness};
 use crate::support::redis::free_port;
+use crate::support::watch::is_asleep;
 use crate::support::{Done, Golock, Job, Running, Server, each, until};
 
 /// A host of its own, as far as local locks are concerned: a folder that only this test uses.
@@ -274,6 +280,18 @@ fn the_end_of_a_run_that_has_a_successor_is_not_recorded() {
 }
 
 #[test]
+fn the_end_of_a_run_whose_successor_has_ended_is_not_recorded_either() {
+    let (host, first) = (Host::new(), Job::gated(7));
+    let holder = host.hold(&first);
+    host.golock().args(["--reset"]).run().assert_silent(200);
+    host.run(&Job::exits(8)).assert_silent(8);
+    let known = host.status();
+    first.open_gate();
+    holder.wait().assert_one_line(7, &["cronlock.job", "lost"]);
+    assert_eq!(host.status(), known);
+}
+
+#[test]
 fn a_reset_keeps_the_record() {
     let host = Host::new();
     host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);
@@ -345,4 +363,74 @@ fn settings_of_redis_are_refused_as_options() {
         golock.args(["true"]).run().assert_one_line(201, &["exclude each other"]);
     }
     assert!(!host.locks().exists());
+}
+
+/// Nothing but the grace of another run keeps a golock that comes late, and that knows no record, from running again.
+#[test]
+fn without_a_record_a_lock_that_is_free_only_after_the_grace_is_not_used() {
+    each(&[("1", "0", 201), ("0", "0", 7), ("1", "35d", 200), ("1h", "0", 200)], |&(grace, record, code)| {
+        let (host, job, config) = (Host::new(), Job::exits(7), Notes::new());
+        rustix::fs::mkfifoat(rustix::fs::CWD, config.path("config"), Mode::from(0o600)).unwrap();
+        let golock = host.golock().set("GRACE", grace).set("RECORD", record).args(job.command());
+        // golock has begun, and waits for its settings.
+        let late = golock.clone().set("CONFIG", config.path("config")).spawn();
+        until("it reads its settings", || is_asleep(late.pid()));
+        golock.run().assert_silent(7);
+        thread::sleep(Duration::from_millis(1500));
+        config.write("config", "");
+        let done = late.wait();
+        assert_eq!((done.code, job.runs()), (code, 1 + usize::from(code == 7)), "{done:?}");
+        let told = done.stderr.contains("it was free only later than GRACE after the start");
+        assert_eq!(told, code == 201, "{done:?}");
+    });
+}
+
+#[test]
+fn a_run_without_a_command_leaves_no_grace_whoever_sweeps_meanwhile() {
+    let (host, script) = (Host::new(), Notes::new());
+    let script = script.executable("script", "#!/no/such/interpreter\n");
+    let golock = host.golock().set("GRACE", "1h").set("RECORD", "0");
+    golock.clone().args(["true"]).run().assert_silent(0);
+    golock.clone().args(["--reset"]).run().assert_silent(200);
+    // As somebody who deletes a file does.
+    let folder = File::open(host.locks()).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    golock.clone().args([&script]).run().assert_one_line(127, &["the interpreter"]);
+    assert_eq!(golock.args(["--status"]).run().stdout, "cronlock.job free\n");
+}
+
+#[test]
+fn a_reset_says_whether_there_was_a_lock() {
+    each(&["0", "35d"], |record| {
+        let host = Host::new();
+        let golock = host.golock().set("GRACE", "1").set("RECORD", record).set("VERBOSE", "yes");
+        let says = |words: &str| {
+            let done = golock.clone().args(["--reset"]).run();
+            assert!(done.code == 200 && done.stderr.contains(words), "{done:?}");
+        };
+        golock.clone().args(["true"]).run();
+        says("deleted the lock");
+        says("there was no lock");
+        golock.clone().args(["true"]).run();
+        until("the grace is over", || golock.clone().args(["--status"]).run().stdout.contains(" free"));
+        says("there was no lock");
+    });
+}
+
+/// Three bytes of the record for each of its letters.
+#[test]
+fn a_long_name_leaves_room_for_the_rest_of_the_record() {
+    for ledger in Ledger::both() {
+        let (witness, name) = (Witness::new(), "\u{fc}".repeat(120));
+        copy_executable("/bin/sh", witness.notes().path(&name));
+        let program = witness.notes().path(&name).into_os_string();
+        let words = witness.gated("exit 0");
+        let running = ledger.golock().args([program].into_iter().chain(words.into_iter().skip(1))).spawn();
+        witness.began();
+        let seen = ledger.status();
+        assert_eq!(seen.head(), format!("{NAME} running"), "{seen:?}");
+        assert!(seen.get("program").starts_with("%C3%BC%C3%BC") && seen.get("program").len() == 300, "{seen:?}");
+        witness.open();
+        running.wait().assert_silent(0);
+    }
 }

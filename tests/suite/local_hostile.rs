@@ -57,6 +57,11 @@ fn a_folder_that_is_a_dangling_link_or_no_folder_is_refused() {
     for folder in ["dangling", "file", "loop", "file/below"] {
         assert_refused(&host, &host.path(folder), folder);
     }
+    host.golock()
+        .set("LOCAL_DIR", host.path("file"))
+        .args(["--list"])
+        .run()
+        .assert_one_line(201, &["cannot list", "file"]);
     assert!(!host.path("nowhere").exists());
 }
 
@@ -88,6 +93,21 @@ fn a_parent_that_everybody_can_write_to_is_refused_without_a_sticky_bit() {
             assert_refused(&host, &parent.join("locks"), "writable by everybody");
         }
     }
+}
+
+#[test]
+fn a_link_on_the_way_is_judged_by_where_it_leads() {
+    let host = Host::new();
+    for (name, mode) in [("open", 0o777), ("safe", 0o755)] {
+        let real = host.path(name).join("real");
+        make(&host.path(name), mode);
+        make(&real, 0o700);
+        symlink(real, host.path(&format!("to-{name}"))).unwrap();
+    }
+    assert_refused(&host, &host.path("to-open/locks"), "writable by everybody");
+    assert!(!host.path("open/real/locks").exists());
+    host.golock().set("LOCAL_DIR", host.path("to-safe/locks")).args(["true"]).run().assert_silent(0);
+    assert!(host.path("safe/real/locks").exists());
 }
 
 #[test]
@@ -154,6 +174,14 @@ fn a_file_that_is_none_is_refused() {
         host.run(&job).assert_one_line(201, &["cronlock.job"]);
         host.golock().args(["--status"]).run().assert_one_line(201, &["cronlock.job"]);
         assert_eq!((job.runs(), host.files().len()), (0, 1), "{kind}");
+        // A reset deletes whatever is no folder.
+        let reset = host.golock().args(["--reset"]).run();
+        if kind == "mkdir" {
+            reset.assert_one_line(201, &["cannot delete", "cronlock.job", "irectory"]);
+        } else {
+            reset.assert_silent(200);
+        }
+        assert_eq!(host.files().len(), usize::from(kind == "mkdir"), "{kind}");
     }
 }
 
@@ -295,5 +323,8 @@ fn users_have_their_locks_in_their_own_folders() {
     assert_eq!(run(&[("HOME", &home), ("XDG_RUNTIME_DIR", &home)]).0, Some(200));
     let (code, said) = run(&[]);
     assert!(code == Some(201) && said.contains("--local needs --local-dir"), "{said}");
+    // Root could put another in its place; but who has made it, has made it for himself.
+    let (code, said) = run(&[("CRONLOCK_LOCAL_DIR", Path::new("/usr"))]);
+    assert!(code == Some(201) && said.contains("/usr is another user's"), "{said}");
     until("nothing of it runs", || fs::remove_file(&copy).is_ok());
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -10,6 +11,7 @@ use crate::local::{Host, ttl};
 use crate::support::job_tools::Notes;
 use crate::support::soak::{Dice, seed};
 use crate::support::wait::holds_within;
+use crate::support::watch::descriptors;
 use crate::support::{Golock, Job, Running, abreast, each, until};
 
 fn is_alive(pid: &str) -> bool {
@@ -70,6 +72,7 @@ fn somebody_who_looks_makes_nobody_skip() {
     // What --status has while it reads; on a busy host it can have it for long.
     let looker = File::open(host.file()).unwrap();
     looker.try_lock_shared().unwrap();
+    host.assert_free();
     let mut running = host.golock().set("VERBOSE", "yes").args(job.command()).spawn();
     let mut looks = 0;
     until("it has gone on asking for a while", || {
@@ -79,6 +82,49 @@ fn somebody_who_looks_makes_nobody_skip() {
     });
     drop(looker);
     assert_eq!((running.wait().code, job.runs()), (7, 1));
+}
+
+#[test]
+fn a_file_that_is_deleted_before_it_is_locked_is_not_the_lock() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    host.run(&job).assert_silent(7);
+    let inject = "-e trace=flock -e inject=flock:delay_enter=5000000:when=1";
+    let golock = host.golock().prelude(&format!(r#"exec strace -D -qq -o /dev/null {inject} "$0" "$@""#));
+    let running = golock.args(job.command()).spawn();
+    let file = host.file().canonicalize().unwrap().display().to_string();
+    until("it has opened the file", || descriptors(running.pid()).contains(&file));
+    // As a sweep does.
+    fs::remove_file(&file).unwrap();
+    // With a lock on the file that was there it would have lost it at the end.
+    running.wait().assert_silent(7);
+    host.assert_free();
+}
+
+#[test]
+fn a_signal_ends_golock_also_while_somebody_looks() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    host.run(&Job::exits(7)).assert_silent(7);
+    let looker = File::open(host.file()).unwrap();
+    looker.try_lock_shared().unwrap();
+    let running = host.golock().args(job.command()).spawn();
+    until("it catches signals", || descriptors(running.pid()).iter().any(|file| file.contains("signalfd")));
+    running.signal(Signal::TERM);
+    running.wait().assert_silent(143);
+    assert_eq!(job.runs(), 0);
+}
+
+/// Whoever deletes or replaces a file has the folder locked for that moment.
+#[test]
+fn a_reset_waits_for_whoever_deletes_something_else() {
+    let host = Host::new();
+    host.golock().set("GRACE", "1000").args(["true"]).run().assert_silent(0);
+    let other = File::open(host.locks()).unwrap();
+    other.try_lock().unwrap();
+    let mut running = host.golock().args(["--reset"]).spawn();
+    assert!(!holds_within(Duration::from_millis(300), || running.has_ended() || host.status().0 == 0));
+    drop(other);
+    running.wait().assert_silent(200);
+    host.assert_free();
 }
 
 #[test]
@@ -153,6 +199,18 @@ fn a_killed_holder_leaves_its_grace() {
     host.run(&Job::exits(3)).assert_silent(200);
     // Nobody has recorded the end of this run, but the kernel knows of it.
     assert!(host.status().1.starts_with("cronlock.job grace "), "{}", host.status().1);
+}
+
+#[test]
+fn a_golock_that_stands_still_until_release_starts_nothing() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    // Its second signalfd4 comes after it has taken the lock.
+    let inject = "-e trace=signalfd4 -e inject=signalfd4:delay_enter=2000000:when=2";
+    let golock = host.golock().set("RELEASE", "1");
+    let golock = golock.prelude(&format!(r#"exec strace -qq -o /dev/null {inject} "$0" "$@""#));
+    golock.args(job.command()).run().assert_one_line(201, &["did not run", "stood still for too long"]);
+    assert_eq!(job.runs(), 0);
+    host.assert_free();
 }
 
 #[test]

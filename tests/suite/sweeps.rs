@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::ledger::{Ledger, NAME, Witness};
+use rustix::process::Signal;
+
+use crate::support::ledger::{Ledger, NAME, Witness, now};
 use crate::support::until;
 
 #[test]
@@ -78,6 +80,21 @@ fn runs_delete_at_times_what_is_past() {
     });
 }
 
+/// A golock that is killed cannot write until when the record is kept: it has done so when the run began.
+#[test]
+fn the_record_of_a_run_without_an_end_is_kept_for_release() {
+    let (ledger, witness) = (Ledger::local(), Witness::new());
+    let golock = ledger.golock().set("RECORD", "1").args(witness.gated("exit 0")).spawn();
+    let began = witness.began()[3];
+    golock.signal(Signal::KILL);
+    golock.wait();
+    witness.open();
+    until("the job has ended", || ledger.status().code == 0);
+    until("RECORD is over", || now() > began + 1000);
+    assert_eq!(ledger.golock().args(["--list"]).run().stdout.lines().count(), 2);
+    assert_eq!(ledger.status().get("result"), "unrecorded");
+}
+
 #[test]
 fn what_is_told_once_an_hour_is_forgotten_after_it() {
     let ledger = Ledger::local();
@@ -86,4 +103,19 @@ fn what_is_told_once_an_hour_is_forgotten_after_it() {
     fs::write(ledger.locks().join(".late.cronlock.b"), "0 0  9999999999999\n\n").unwrap();
     ledger.golock().args(["--list"]).run();
     assert_eq!(ledger.files(), [".late.cronlock.b"]);
+}
+
+#[test]
+fn a_run_sweeps_from_any_file_on() {
+    let ledger = Ledger::local();
+    ledger.golock().args(["true"]).run().assert_silent(0);
+    for number in 0..400 {
+        let until = if number < 300 { "9999999999999" } else { "1000" };
+        let text = format!("0 0 1234567890123456789 {until}\n\n");
+        fs::write(ledger.locks().join(format!("cronlock.{number}")), text).unwrap();
+    }
+    until("what is past is gone", || {
+        ledger.golock().args(["true"]).run().assert_silent(0);
+        ledger.files().len() == 301
+    });
 }
