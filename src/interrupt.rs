@@ -119,6 +119,14 @@ impl Interrupts {
         Ok(self.fd.set_mask(&signals)?)
     }
 
+    /// Lets through again what would end golock, because from now on nobody waits for signals here. Returns one that has
+    /// arrived before.
+    pub fn let_through(&self) -> Option<Signal> {
+        let arrived = self.termination();
+        let _ = mask(&TERMINATION).thread_unblock();
+        arrived
+    }
+
     /// Makes this child the one whose end is that of the job.
     pub fn watch(&self, job: Pid) {
         self.job.set(Some(job));
@@ -278,10 +286,10 @@ impl Interrupts {
         }
     }
 
-    /// Whether the job has ended; it may not have been waited for yet.
+    /// Whether the job has ended and was not waited for yet.
     fn job_has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        self.job.get().is_none_or(|job| !matches!(waitid(WaitId::Pid(job), options), Ok(None)))
+        self.job.get().is_some_and(|job| matches!(waitid(WaitId::Pid(job), options), Ok(Some(_))))
     }
 }
 

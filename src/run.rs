@@ -4,7 +4,7 @@ use crate::clock::{self, Instant};
 use crate::config::{Backend, Config, Invocation, LockAction};
 use crate::files::is_world_readable;
 use crate::interrupt::Interrupts;
-use crate::job::{self, ExecError, ExitReason, StopReason, Supervisor, Terminal};
+use crate::job::{self, ExecError, ExitReason, Over, Started, StopReason, Supervisor, Terminal};
 use crate::lock::{self, LockOptions, Recording, Run, Status};
 use crate::net::{self, Client, Credentials, Server};
 use crate::outcome::Outcome;
@@ -13,7 +13,7 @@ use crate::report::{self, Report};
 use crate::store::{Attempt, Error, Held, LocalStore, LockStore, RedisStore};
 use crate::text::{Cause, Escaped, Line, Log};
 use crate::words;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use rustix::stdio::stdout;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -126,6 +126,10 @@ impl Call<'_> {
     /// All that golock does with locks without running a command.
     fn look(&self, action: LockAction) -> Result<Outcome, Refusal> {
         let (credentials, interrupts) = self.prepare()?;
+        let print = |text: &str, outcome| match interrupts.let_through() {
+            None => print(text.as_bytes(), outcome),
+            Some(signal) => Err((Outcome::Interrupted(signal), None)),
+        };
         let mut store = self.open(credentials, &interrupts)?;
         match action {
             LockAction::Reset => {
@@ -136,7 +140,7 @@ impl Call<'_> {
             LockAction::Status => {
                 let status = store.status().map_err(refusal)?;
                 let outcome = Outcome::Looked(status.value.is_some());
-                print(report::status(&self.config.name, &status).as_bytes(), outcome)
+                print(&report::status(&self.config.name, &status), outcome)
             }
             LockAction::List | LockAction::Metrics => {
                 let (entries, note) = store.list().map_err(refusal)?;
@@ -146,7 +150,7 @@ impl Call<'_> {
                 let is_table = action == LockAction::List;
                 let text =
                     if is_table { report::table(entries, self.config.max_age) } else { report::metrics(&entries) };
-                print(text.as_bytes(), Outcome::Printed)
+                print(&text, Outcome::Printed)
             }
         }
     }
@@ -158,16 +162,17 @@ impl Call<'_> {
         let held = self.take(self.open(credentials, &interrupts)?, &interrupts)?;
         let terminal = Terminal::open(&interrupts);
         let (job, mut held) = self.launch(held, &path, &interrupts, &terminal)?;
-        self.report.debug(words!("started {} as process {}", Escaped::path(&path), job.as_raw_nonzero().get()));
+        let pid = job.job.as_raw_nonzero().get();
+        self.report.debug(words!("started {} as process {}", Escaped::path(&path), pid));
         let supervisor = Supervisor::new(job, terminal, self.config.limits, &interrupts, self.report);
-        let (exit, terminal) = supervisor.supervise(held.as_mut()).map_err(|error| {
+        let Over { exit, was_out_of_reach, terminal } = supervisor.supervise(held.as_mut()).map_err(|error| {
             failed(words!("cannot wait for the command: {}; its lock stays until RELEASE", Cause(&error)))
         })?;
         let exit = match exit {
             Ok(exit) => exit,
             Err(error) => return Err(given_back(held, not_started(path.as_os_str(), &error))),
         };
-        self.finish(held, exit);
+        self.finish(held, exit, was_out_of_reach);
         if exit == ExitReason::Signal(Signal::INT.as_raw()) {
             terminal.pass_on_interrupt();
         }
@@ -202,8 +207,7 @@ impl Call<'_> {
     fn options(&self) -> LockOptions {
         let config = self.config;
         let host = rustix::system::uname().nodename().to_bytes().to_vec();
-        let program = Path::new(self.program()).file_name().unwrap_or(self.program());
-        let run = Run { host, pid: std::process::id(), program: program.as_bytes().to_vec() };
+        let run = Run { host, pid: std::process::id(), program: job::base_name(self.program()).to_vec() };
         let key = lock::beside(&config.prefix, b"run.", &config.name);
         LockOptions {
             name: config.name.clone(),
@@ -284,7 +288,7 @@ impl Call<'_> {
         path: &Path,
         interrupts: &Interrupts,
         terminal: &Terminal,
-    ) -> Result<(Pid, Box<dyn Held + 'h>), Refusal> {
+    ) -> Result<(Started, Box<dyn Held + 'h>), Refusal> {
         let (token, fence, binding) = held.grant();
         let fence = fence.map_or(String::new(), |fence| fence.to_string());
         let variables: [(&str, &[u8]); 3] =
@@ -307,9 +311,12 @@ impl Call<'_> {
     }
 
     /// Releases the lock, and only then says what there is to say.
-    fn finish(&self, held: Box<dyn Held + '_>, exit: ExitReason) {
+    fn finish(&self, held: Box<dyn Held + '_>, exit: ExitReason, was_out_of_reach: bool) {
         let (report, ending) = (self.report, held.release(exit));
         match exit {
+            ExitReason::Stopped(_) if was_out_of_reach => {
+                report.about_job(&"it had to end, and could not be killed: it runs as another user".into());
+            }
             ExitReason::Code(code) => report.debug(words!("the command ended with code {}", code)),
             ExitReason::Signal(signal) => report.debug(words!("the command died of signal {}", signal)),
             ExitReason::Stopped(StopReason::TimedOut) => {

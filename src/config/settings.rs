@@ -203,7 +203,7 @@ impl<'a> Settings<'a> {
             self.notes.push(words!("{}: not needed, ignored", place));
             return Ok(());
         }
-        Err(match likely(short, TABLE.iter().map(|row| row.name)) {
+        Err(match likely(&short.to_ascii_uppercase(), TABLE.iter().map(|row| row.name)) {
             Some(name) => words!("{}: no such setting; {}{}?", place, PREFIX, name),
             None => words!("{}: no such setting; see golock --help all", place),
         })

@@ -33,18 +33,31 @@ impl ExecError {
     /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
         let bytes = command.as_bytes();
-        let name = bytes.split(|&byte| byte == b'=').next().unwrap_or_default();
-        let is_name = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        let hint = match self {
-            Self::NotFound if is_name && name.len() < bytes.len() => "; a variable is set by env NAME=VALUE COMMAND",
-            Self::NotFound if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
-                "; a shell's line is run by sh -c"
+        let (why, hint) = match (self, assigned(bytes)) {
+            (Self::NotFound, Some(_)) => ("not found", "; a variable is set by env NAME=VALUE COMMAND"),
+            (Self::NotFound, None) if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
+                ("not found", "; a shell's line is run by sh -c")
             }
-            _ => "",
+            (Self::NotFound, None) => ("not found", ""),
+            (Self::NotExecutable, _) => ("not executable", ""),
         };
-        let why = if self == Self::NotFound { "not found" } else { "not executable" };
-        words!("{}: {}{}", Escaped::path(command), why, hint)
+        words!("{}: {}{}", Escaped(assigned(bytes).unwrap_or(bytes)), why, hint)
     }
+}
+
+/// The name and the equals sign, if `command` begins as the assignment of a variable does; its value may be a password.
+fn assigned(command: &[u8]) -> Option<&[u8]> {
+    let name = command.split_inclusive(|&byte| byte == b'=').next()?;
+    let letters = name.strip_suffix(b"=").filter(|letters| !letters.is_empty())?;
+    letters.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').then_some(name)
+}
+
+/// The base name of a command; all of it if it looks like a line for a shell.
+pub fn base_name(command: &OsStr) -> &[u8] {
+    let bytes = command.as_bytes();
+    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
+    let base = bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default();
+    assigned(bytes).unwrap_or(base)
 }
 
 /// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be

@@ -30,6 +30,14 @@ pub enum Binding<'a> {
     InheritFd(BorrowedFd<'a>),
 }
 
+/// A process that was started.
+pub struct Started {
+    /// The job.
+    pub job: Pid,
+    /// Whether it is golock at first, which tells us if it cannot become the command.
+    pub is_stage: bool,
+}
+
 /// Starts `program` as `command` says, in a process group of its own, so that all of it can be signalled.
 ///
 /// Until it has that group it is in ours, and gets what the keyboard sends: where there is one, as with a binding, it is
@@ -40,7 +48,7 @@ pub fn launch(
     environment: &CStrings,
     binding: Binding<'_>,
     terminal: &Terminal,
-) -> io::Result<Pid> {
+) -> io::Result<Started> {
     let gets = if let Binding::InheritFd(fd) = binding { Some((fd, fd.as_raw_fd())) } else { None };
     let spawn = |program: &Path, words: &CStrings| Spawn { program, words, environment, gets, leads: true }.start();
     let parent = if let Binding::DieWithParent = binding { getpid().as_raw_nonzero().to_string() } else { FREE.into() };
@@ -49,10 +57,10 @@ pub fn launch(
         let words = CStrings::words(stage.into_iter().chain(command.iter().map(|word| word.as_bytes())));
         match spawn(Path::new(SELF), &words) {
             Err(error) if is_no_self(&error) => {}
-            done => return done,
+            done => return done.map(|job| Started { job, is_stage: true }),
         }
     }
-    with_shell(program, command, spawn)
+    with_shell(program, command, spawn).map(|job| Started { job, is_stage: false })
 }
 
 /// Does `run` with `program`, called as `command` says; with the shell and `program` if it is a script without `#!`.

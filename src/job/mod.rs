@@ -6,10 +6,10 @@ mod state;
 mod supervise;
 mod terminal;
 
-pub use find::{ExecError, find};
-pub use launch::{Binding, Failure, become_job, launch};
+pub use find::{ExecError, base_name, find};
+pub use launch::{Binding, Failure, Started, become_job, launch};
 pub use state::{Action, Event, State};
-pub use supervise::{Supervisor, adopt_orphans};
+pub use supervise::{Over, Supervisor, adopt_orphans};
 pub use terminal::{Terminal, end_interrupted};
 
 use crate::clock::Instant;

@@ -1,5 +1,5 @@
 use super::state::{Action, Event, State};
-use super::{ExitReason, Limits, Renewal, Renewed, Schedule, StopReason, Terminal};
+use super::{ExitReason, Limits, Renewal, Renewed, Schedule, Started, StopReason, Terminal};
 use crate::clock::{Instant, Timer};
 use crate::interrupt::{Interrupts, WakeOn, Whom};
 use crate::text::Log;
@@ -22,6 +22,7 @@ const GONE_AFTER: Duration = Duration::from_secs(2);
 /// A job under supervision.
 pub struct Supervisor<'a> {
     job: Pid,
+    is_stage: bool,
     terminal: Terminal,
     limits: Limits,
     interrupts: &'a Interrupts,
@@ -40,6 +41,18 @@ pub struct Supervisor<'a> {
     signal: Signal,
     /// Whether we were told to stop, and not only the job.
     suspended: bool,
+    /// Whether it had to end, and we were not allowed to signal it.
+    is_out_of_reach: bool,
+}
+
+/// A job that is over.
+pub struct Over {
+    /// How it ended; an error if it did not even begin.
+    pub exit: io::Result<ExitReason>,
+    /// Whether it had to end, and no signal of ours reached it: it has become another user's.
+    pub was_out_of_reach: bool,
+    /// The terminal, which is ours again.
+    pub terminal: Terminal,
 }
 
 /// Makes orphans of the job our children, if they are to be waited for when it is stopped.
@@ -52,40 +65,44 @@ pub fn adopt_orphans(limits: Limits, leased: bool) {
 
 impl<'a> Supervisor<'a> {
     /// Of `job`, which has just been started and gets the terminal, if we have it for ourselves.
-    pub fn new(job: Pid, mut terminal: Terminal, limits: Limits, interrupts: &'a Interrupts, log: &'a dyn Log) -> Self {
+    pub fn new(
+        Started { job, is_stage }: Started,
+        mut terminal: Terminal,
+        limits: Limits,
+        interrupts: &'a Interrupts,
+        log: &'a dyn Log,
+    ) -> Self {
         interrupts.watch(job);
         terminal.offer(job);
-        let timeout = limits.timeout.map(Instant::after);
-        let (state, signal) = (State::Running, Signal::TERM);
-        let (status, why, kill_at, gone_by, suspended) = (None, None, None, None, false);
         Self {
             job,
+            is_stage,
             terminal,
             limits,
             interrupts,
             log,
-            state,
-            status,
-            why,
-            timeout,
-            kill_at,
-            gone_by,
-            signal,
-            suspended,
+            state: State::Running,
+            status: None,
+            why: None,
+            timeout: limits.timeout.map(Instant::after),
+            kill_at: None,
+            gone_by: None,
+            signal: Signal::TERM,
+            suspended: false,
+            is_out_of_reach: false,
         }
     }
 
     /// Forwards signals, hands the terminal around, keeps the time and the lock, until the job has ended. If the job
-    /// has to end, what it has started and left behind in its group counts as the job. In the result stands an error if
-    /// the job did not even begin.
-    pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<(io::Result<ExitReason>, Terminal)> {
-        let schedule = lock.schedule();
-        let timer = if schedule.renew_at.min(schedule.stop_at) < Instant::NEVER { Timer::new() } else { None };
+    /// has to end, what it has started and left behind in its group counts as the job.
+    pub fn supervise(mut self, lock: &mut dyn Renewal) -> io::Result<Over> {
+        let timer = if self.wakes_at(lock) < Instant::NEVER { Timer::new() } else { None };
         loop {
             while let Some(event) = self.next(lock)? {
                 if self.handle(event, lock) {
                     self.terminal.finish(self.interrupts);
-                    return Ok((self.exit(), self.terminal));
+                    let (exit, was_out_of_reach) = (self.exit(), self.is_out_of_reach);
+                    return Ok(Over { exit, was_out_of_reach, terminal: self.terminal });
                 }
             }
             let next = self.wakes_at(lock);
@@ -98,7 +115,7 @@ impl<'a> Supervisor<'a> {
     fn exit(&self) -> io::Result<ExitReason> {
         let exit = self.status.map_or(ExitReason::Code(0), ExitReason::of);
         match exit {
-            ExitReason::Code(code) if self.interrupts.could_not_start(self.job) => {
+            ExitReason::Code(code) if self.is_stage && self.interrupts.could_not_start(self.job) => {
                 Err(io::Error::from_raw_os_error(code.into()))
             }
             _ => Ok(self.why.map_or(exit, ExitReason::Stopped)),
@@ -130,7 +147,9 @@ impl<'a> Supervisor<'a> {
 
     /// When there is something to do, if nothing happens before.
     fn wakes_at(&self, lock: &dyn Renewal) -> Instant {
-        let times = [self.timeout, self.kill_at, self.gone_by].into_iter().flatten();
+        // As long as the job itself has not ended, no time is up.
+        let gone_by = self.gone_by.filter(|_| self.status.is_some());
+        let times = [self.timeout, self.kill_at, gone_by].into_iter().flatten();
         let schedule = lock.schedule();
         let lock =
             if self.why == Some(StopReason::LockLost) { None } else { Some(schedule.renew_at.min(schedule.stop_at)) };
@@ -224,7 +243,9 @@ impl<'a> Supervisor<'a> {
                 self.forward();
                 self.send(Signal::CONT);
             }
-            Action::StopJob => self.send(Signal::TSTP),
+            Action::StopJob => {
+                self.send(Signal::TSTP);
+            }
             Action::StopOurselves => return self.stop_ourselves(),
             Action::StopBoth => {
                 self.send(Signal::TSTP);
@@ -326,7 +347,7 @@ impl<'a> Supervisor<'a> {
         let kill_at = Instant::after(kill_after).min(latest);
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
         if !kill_at.has_passed() {
-            self.send(Signal::TERM);
+            self.is_out_of_reach = !self.send(Signal::TERM);
             self.send(Signal::CONT);
         }
     }
@@ -335,7 +356,7 @@ impl<'a> Supervisor<'a> {
     fn kill(&mut self) {
         self.send(Signal::KILL);
         if self.status.is_none() {
-            let _ = kill_process(self.job, Signal::KILL);
+            self.is_out_of_reach = kill_process(self.job, Signal::KILL).is_err();
         }
         (self.kill_at, self.gone_by) = (None, Some(Instant::after(GONE_AFTER)));
     }
@@ -346,14 +367,11 @@ impl<'a> Supervisor<'a> {
         (lock.renew(until) == Renewed::Lost).then_some(Event::RenewalFailed)
     }
 
-    /// Signals the job's group, or the job alone if it has left it. Neither number can be another's: the job, or a child of
-    /// ours in its group, has not been waited for.
-    fn send(&self, signal: Signal) {
-        let reached = kill_process_group(self.job, signal).is_ok();
-        if !reached && self.status.is_none() {
-            // It can only fail for a job that has changed its user, which nobody but root may signal.
-            let _ = kill_process(self.job, signal);
-        }
+    /// Signals the job's group, or the job alone if it has left it. False if we may not: it has changed its user, and nobody
+    /// but root may. Neither number can be another's: the job, or a child of ours in its group, has not been waited for.
+    fn send(&self, signal: Signal) -> bool {
+        kill_process_group(self.job, signal).is_ok()
+            || (self.status.is_none() && kill_process(self.job, signal).is_ok())
     }
 }
 

@@ -6,13 +6,13 @@ pub use jobs::{metrics, status, table};
 
 use crate::clock::{Instant, unix_milliseconds};
 use crate::config::Config;
-use crate::lock::{Record, Status};
+use crate::job::base_name;
+use crate::lock::{Record, Status, decoded};
 use crate::text::{Escaped, Line, Log, Seconds, Span, Utc};
 use crate::words;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// How long a line waits for its reader.
@@ -43,13 +43,6 @@ pub struct Report {
     pub job: Line,
     /// The lock's name and the beginning, with VERBOSE.
     verbose: Option<(Line, Instant)>,
-}
-
-/// The base name of a command; all of it if it looks like a line for a shell.
-fn base_name(command: &OsStr) -> &[u8] {
-    let bytes = command.as_bytes();
-    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
-    bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default()
 }
 
 impl Report {
@@ -92,7 +85,7 @@ impl Report {
     /// Says for how long nothing has succeeded, how the last run ended, and who holds the lock, if anybody does.
     pub fn overdue(&self, waiting: Duration, status: &Status) {
         let last = status.record.as_ref().and_then(Record::last_end);
-        let last = last.map(|(result, host)| words!(" (last: {} on {})", jobs::result(result), Escaped(host)));
+        let last = last.map(|(result, host)| words!(" (last: {} on {})", jobs::result(result), decoded(host)));
         let last = last.unwrap_or_default();
         let held = if status.value.is_some() { words!("; {}", status.holder_told()) } else { Line::default() };
         self.trouble(words!("{} has not succeeded for {}{}{}", self.job, Span(waiting), last, held));

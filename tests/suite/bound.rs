@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid};
@@ -65,6 +66,37 @@ fn a_first_stage_whose_golock_is_gone_runs_nothing() {
         let done = stage(parent).run();
         assert!(done.code != 0 && done.code != 7 && done.stdout.is_empty(), "{done:?}");
     });
+}
+
+/// The first stage takes a few words more than the command alone.
+#[test]
+fn a_command_that_fits_only_without_the_first_stage_does_not_run_unbound() {
+    let server = Server::start(&[]);
+    let run = |lease: &str, size: usize| {
+        let (words, long) = (["sh", "-c", "exit 7", "sh"], vec!["x".repeat(size / 2); 2]);
+        // A quarter of this is for the words and the environment.
+        leasing(server.port(), lease).prelude("ulimit -s 1024").args(words).args(long).run()
+    };
+    let (mut fits, mut exceeds) = (0_usize, 1 << 18);
+    while exceeds - fits > 2 {
+        let size = fits.midpoint(exceeds);
+        *(if run("00", size).code == 7 { &mut fits } else { &mut exceeds }) = size;
+    }
+    run("60", fits).assert_one_line(126, &["sh did not run: cannot start ", "too long"]);
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+/// There golock cannot start itself.
+#[test]
+fn without_proc_a_job_runs_though_unbound() {
+    let possible = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/proc"]).output();
+    if !possible.is_ok_and(|done| done.status.success()) {
+        return println!("not tested: there is no right to mount");
+    }
+    let server = Server::start(&[]);
+    let hidden = r#"exec unshare -m sh -c 'mount -t tmpfs none /proc && exec "$0" "$@"' "$0" "$@""#;
+    leasing(server.port(), "60").prelude(hidden).args(["sh", "-c", "exit 7"]).run().assert_silent(7);
+    assert_eq!(server.locks(), [""; 0]);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 //! from one that has it; and where only the attempt tells, the lock is free again at once.
 
 use std::env;
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use rustix::process::geteuid;
 
 use crate::support::job_tools::{Notes, graceless, quoted};
 use crate::support::{Golock, Scripted, Server, each};
@@ -33,7 +36,7 @@ const UNFIT: &[Unfit] = &[
 fn folder() -> Notes {
     let notes = Notes::new();
     notes.write("text", "#!/bin/sh\n");
-    std::fs::create_dir(notes.path("folder")).unwrap();
+    fs::create_dir(notes.path("folder")).unwrap();
     symlink("missing", notes.path("dangling")).unwrap();
     notes.executable("tool", "#!/bin/sh\nexit 7\n");
     notes
@@ -113,4 +116,33 @@ fn a_command_that_the_kernel_refuses_frees_the_lock() {
     let golock = Golock::new(server.port()).set("PREFIX", &long).set("KEY", &long);
     golock.args(["true"]).run().assert_one_line(126, &["true"]);
     assert_eq!((server.locks(), server.connections_received()), (vec![], 2));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_system_without_room_for_a_process_is_not_the_commands_fault() {
+    each(&["EAGAIN", "ENOMEM"], |error| {
+        let server = Server::start(&[]);
+        // By whatever call the C library starts a process.
+        let calls = "?clone,?clone3,?vfork,?fork";
+        let inject = format!("-e trace={calls} -e inject={calls}:error={error}");
+        let golock = Golock::new(server.port()).prelude(&format!(r#"exec strace -qq -o /dev/null {inject} "$0" "$@""#));
+        golock.args(["true"]).run().assert_one_line(201, &["true did not run: cannot start "]);
+        assert_eq!(server.locks(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_command_in_a_folder_that_may_not_be_searched_may_be_there() {
+    let (server, notes) = (Scripted::start(|_, _| ()), Notes::new());
+    let closed = notes.path("closed");
+    fs::create_dir(&closed).unwrap();
+    let tool = notes.executable("closed/tool", "#!/bin/sh\n");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may search all folders, unless it has given that up.
+    let less = r#"exec setpriv --bounding-set=-dac_override,-dac_read_search "$0" "$@""#;
+    let golock = graceless(server.port()).prelude(if geteuid().is_root() { less } else { ":" });
+    golock.args([&tool]).run().assert_one_line(126, &[tool.to_str().unwrap(), "not executable"]);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(server.connections(), 0);
 }

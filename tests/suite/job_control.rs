@@ -382,6 +382,22 @@ fn a_terminal_without_a_shell_stops_nothing() {
     assert_eq!(server.locks(), [""; 0]);
 }
 
+/// The shell has forgotten this golock, whose process group nobody would continue.
+#[test]
+fn a_job_that_waits_for_a_terminal_that_nobody_will_give_it_is_hung_up_on() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let reads = r#"echo $$ >"$D/pid"; until [ -e "$D/go" ]; do sleep 0.02; done; read line </dev/tty; : >"$D/line""#;
+    shell.notes.write("job", reads);
+    shell.ask("($G $J &)");
+    let job = shell.notes.pid("pid");
+    shell.wait_for_prompt();
+    shell.notes.write("go", "");
+    until("the job is gone", || !is_alive(job));
+    until("the lock is released", || server.locks().is_empty());
+    assert!(!shell.notes.path("line").exists());
+}
+
 #[test]
 fn a_line_is_read_to_its_end() {
     let server = Server::start(&[]);

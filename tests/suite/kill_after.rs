@@ -1,13 +1,18 @@
 //! TIMEOUT with `KILL_AFTER`: the job's group is told to end, has its time for that, and is killed if it needs more.
 
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgid};
+use rustix::process::{Pid, Signal, geteuid, getpgid, kill_process};
 
-use crate::support::job_tools::{EVER, Notes, WHILE_NOTED, graceless};
+use crate::quiet::may_trace;
+use crate::support::job_tools::{EVER, Notes, WHILE_NOTED, graceless, quoted};
 use crate::support::tenant::{NAME, OBEDIENT, STEADY, STUBBORN, Tenant, job, leasing};
 use crate::support::wait::holds_within;
-use crate::support::watch::{children, is_alive};
+use crate::support::watch::{children, is_alive, is_asleep, wake_ups};
 use crate::support::{Golock, Job, Server, each, until};
 
 /// golock with these limits.
@@ -140,7 +145,7 @@ fn a_job_that_ends_by_itself_is_not_waited_for_beyond_that() {
         tenant.notes.write("open", "");
         tenant.golock.wait().assert_silent(7);
         assert!(is_alive(child));
-        std::fs::write(notes, "").unwrap();
+        fs::write(notes, "").unwrap();
         until("the child ends", || !is_alive(child));
     }
 }
@@ -155,4 +160,98 @@ fn the_lock_is_held_while_the_job_has_its_time() {
     notes.write("open", "");
     golock.wait().assert_one_line(202, &["sh"]);
     assert_eq!(server.locks(), [""; 0]);
+}
+
+/// Of root's rights, that to signal everybody is gone.
+const MAY_NOT_KILL: &str = r#"exec setpriv --bounding-set=-kill "$0" "$@""#;
+
+/// A process that becomes another user's, and lasts as long as the file that it is given.
+const OTHERS: &str = r"$< = $> = 65534; select(undef, undef, undef, 0.02) while -e $ARGV[0]";
+
+/// That of the job, and a golock that may signal only its own.
+#[test]
+fn a_job_that_golock_may_not_kill_is_waited_for_at_rest_and_told() {
+    if !geteuid().is_root() {
+        return println!("skipped: only root can start what becomes another user's");
+    }
+    each(&["0", "1"], |kill_after| {
+        let (server, notes) = (Server::start(&[]), Notes::new());
+        notes.write("stay", "");
+        fs::set_permissions(notes.folder(), Permissions::from_mode(0o755)).unwrap();
+        let golock = limited(&server, "1", kill_after).prelude(MAY_NOT_KILL);
+        let perl = ["perl", "-e", OTHERS].map(OsString::from);
+        let running = golock.args(perl.into_iter().chain([notes.path("stay").into()])).spawn();
+        // By then its time was up, and so was that for its group.
+        thread::sleep(Duration::from_secs(5));
+        until("golock sleeps", || is_asleep(running.pid()));
+        let before = wake_ups(running.pid());
+        assert!(!holds_within(Duration::from_millis(500), || wake_ups(running.pid()) != before), "golock woke up");
+        fs::remove_file(notes.path("stay")).unwrap();
+        running.wait().assert_one_line(202, &["perl: it had to end, and could not be killed: it runs as another user"]);
+        assert_eq!(server.locks(), [""; 0]);
+    });
+}
+
+/// A process of the group that has become another user's, and a golock that may signal only its own.
+#[test]
+fn a_child_that_golock_may_not_kill_does_not_hold_it_up_for_ever() {
+    if !geteuid().is_root() {
+        return println!("skipped: only root can start what becomes another user's");
+    }
+    let server = Server::start(&[]);
+    let other = r#"$< = $> = 65534; select(undef, undef, undef, 0.02) while -e "/proc/$ARGV[0]""#;
+    let child = format!(r#"perl -e '{other}' {} & echo "$!" >"$0/child"; "#, std::process::id());
+    let golock = limited(&server, "2", "0").prelude(MAY_NOT_KILL);
+    let tenant = Tenant::start(&golock, &child);
+    let child = tenant.notes.pid("child");
+    tenant.golock.wait().assert_one_line(202, &["sh"]);
+    assert!(is_alive(child));
+    kill_process(child, Signal::KILL).unwrap();
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn what_reaches_the_group_is_not_sent_to_the_job_once_more() {
+    if !may_trace() {
+        return println!("skipped: no process may trace another here");
+    }
+    let (server, notes) = (Server::start(&[]), Notes::new());
+    let strace = format!(r#"exec strace -qq -e trace=kill -o {} "$0" "$@""#, quoted(&notes.path("trace")));
+    let job = format!(r#"exec 2>"$0/err"; trap "exit 5" TERM; kill -TERM $PPID; {WHILE_NOTED}"#);
+    graceless(server.port()).prelude(&strace).args(notes.job(&job)).run().assert_silent(5);
+    let trace = notes.lines("trace", 1);
+    let calls: Vec<_> = trace.iter().filter(|line| line.starts_with("kill(")).collect();
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.starts_with("kill(-")), "{calls:?}");
+}
+
+/// A job that joins another process group, with or without others that stay in its own.
+const DESERTER: &str = r#"exec perl -e '
+    my ($folder, $stays) = @ARGV;
+    sub wait_while { select(undef, undef, undef, 0.02) while -d $folder && !-e "$folder/$_[0]" }
+    if ($stays && !fork) { wait_while("open"); exit }
+    my $other = fork;
+    if (!$other) { setpgrp; open my $up, ">", "$folder/up"; wait_while("open"); exit }
+    wait_while("up");
+    setpgrp 0, $other or die;
+    $SIG{USR1} = sub { open my $log, ">>", "$folder/log"; print $log "USR1\n" };
+    $SIG{TERM} = "IGNORE";
+    open my $pid, ">", "$folder/pid"; print $pid "$$\n"; close $pid;
+    wait_while("open")' "$0" "#;
+
+#[test]
+fn a_job_that_has_left_its_group_is_signalled_and_killed_too() {
+    let server = Server::start(&[]);
+    each(&["", "stays"], |stays| {
+        let notes = Notes::new();
+        let golock = limited(&server, "5", "1").set("KEY", stays).args(notes.job(&format!("{DESERTER}{stays}")));
+        let golock = golock.spawn();
+        let job = notes.pid("pid");
+        if stays.is_empty() {
+            golock.signal(Signal::USR1);
+            assert_eq!(notes.lines("log", 1), ["USR1"]);
+        }
+        golock.wait().assert_one_line(202, &["sh"]);
+        assert!(!is_alive(job));
+        notes.write("open", "");
+    });
 }

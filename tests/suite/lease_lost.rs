@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Signal;
 
-use crate::support::job_tools::{EVER, Notes, quoted};
+use crate::support::job_tools::{EVER, Notes, WHILE_NOTED, quoted};
 use crate::support::successor::{assert_untouched, take_over};
 use crate::support::tenant::{NAME, OBEDIENT, STEADY, STUBBORN, Tenant, leasing};
 use crate::support::watch::is_alive;
-use crate::support::{Golock, Server, each, until};
+use crate::support::{Action, Direction, Fault, Golock, Proxy, Server, each, until};
 
 #[test]
 fn redis_frozen_for_longer_than_the_lease_ends_the_job_before_it() {
@@ -113,6 +113,28 @@ fn a_job_whose_lock_is_anothers_is_told_once_and_gone_soon_whatever_is_set() {
 }
 
 #[test]
+fn what_the_job_leaves_behind_is_told_once_that_the_lock_is_lost() {
+    let server = Server::start(&[]);
+    let traps = r#"trap "" USR1; trap "echo TERM >>\"$0/log\"" TERM"#;
+    let child = format!(r#"sh -c '{traps}; echo $$ >"$0/child"; {WHILE_NOTED}' "$0" &"#);
+    let mut tenant = Tenant::start(&leasing(server.port(), "3"), &child);
+    let child = tenant.notes.pid("child");
+    take_over(&server, NAME);
+    until("the first process has died", || !tenant.lives());
+    // Whenever golock wakes up, it does not look at the lock again.
+    until("the rest is killed", || {
+        tenant.golock.has_ended() || {
+            tenant.golock.signal(Signal::USR1);
+            false
+        }
+    });
+    tenant.golock.wait().assert_one_line(201, &[NAME, "lost"]);
+    assert!(!is_alive(child));
+    assert_eq!(tenant.notes.read("log"), "TERM\n");
+    assert_untouched(&server, NAME);
+}
+
+#[test]
 fn golock_that_was_stopped_past_its_lease_ends_the_job_and_says_why() {
     let server = Server::start(&[]);
     let tenant = Tenant::start(&leasing(server.port(), "3"), STUBBORN);
@@ -123,6 +145,19 @@ fn golock_that_was_stopped_past_its_lease_ends_the_job_and_says_why() {
     done.assert_one_line(201, &[NAME]);
     assert!(!done.stderr.contains("RELEASE"), "RELEASE is a day: {done:?}");
     assert!(!is_alive(job));
+}
+
+#[test]
+fn a_failure_that_was_mended_is_not_why_a_lock_is_lost() {
+    let server = Server::start(&[]);
+    let broken = Fault { direction: Direction::Reply, at: 0, action: Action::Close };
+    let proxy = Proxy::start(server.port()).fault(1, broken);
+    let tenant = Tenant::start(&leasing(proxy.port(), "6"), STEADY);
+    until("a renewal has failed, and the next has not", || proxy.connections() > 2 && proxy.open() == 0);
+    tenant.golock.signal(Signal::STOP);
+    until("the lock is gone", || server.get(NAME).is_none());
+    tenant.golock.signal(Signal::CONT);
+    tenant.golock.wait().assert_one_line(201, &[NAME, "stood still for too long"]);
 }
 
 /// A pipe with a name that nobody reads.

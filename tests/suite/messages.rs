@@ -1,8 +1,9 @@
 //! What golock says: nothing, or one line; on request the story of a run. It never fails because nobody can listen.
 
-use crate::support::job_tools::{Notes, SETTINGS, WHILE_NOTED, graceless, option};
+use crate::support::job_tools::{EVER, Notes, SETTINGS, WHILE_NOTED, graceless, option};
 use crate::support::redis::free_port;
-use crate::support::{Done, Golock, Job, Server, each, until};
+use crate::support::scripted::{drain, read_commands, send};
+use crate::support::{Done, Golock, Job, Scripted, Server, each, until};
 
 /// Asserts that the story of `lock` holds these parts, each in a line behind that of the part before. Every line has the
 /// lock's name and the time since the first, which is a time of day.
@@ -87,6 +88,19 @@ fn verbose_tells_of_a_wait_once_and_of_each_change() {
         matches!(held[..], [first, second] if first.ends_with(tokens[0]) && second.ends_with(tokens[1])),
         "{story}"
     );
+}
+
+#[test]
+fn a_look_at_the_holder_that_is_not_answered_holds_nobody_up() {
+    let server = Scripted::start(|_, stream| {
+        read_commands(stream, 2);
+        send(stream, "$-1\r\n$19\r\n1999999999123456789\r\n");
+        drain(stream);
+    });
+    let golock = graceless(server.port()).set("KEY", "looked").set("REDIS_TIMEOUT", EVER);
+    let done = golock.args(["-v", "true"]).run();
+    assert_eq!(done.code, 200);
+    assert_told(&done, "cronlock.looked", &[": held by another"]);
 }
 
 #[test]

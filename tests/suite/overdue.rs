@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::golock::Golock;
 use crate::support::job_tools::Notes;
 use crate::support::ledger::{Ledger, NAME, Witness, host, now};
-use crate::support::{Server, each};
+use crate::support::{Action, Direction, Fault, Proxy, Server, abreast, each};
 
 /// 3 days, 2 hours and a half.
 const LONG: u64 = ((3 * 24 + 2) * 60 + 30) * 60_000;
@@ -120,12 +120,24 @@ fn one_of_the_fleet_tells_once_an_hour() {
 }
 
 #[test]
+fn where_it_cannot_be_noted_everybody_tells() {
+    let held = Held::new(Ledger::local());
+    held.ledger.forge(overdue("").as_bytes());
+    fs::create_dir(held.ledger.locks().join(format!(".late.{NAME}"))).unwrap();
+    for _ in 0..2 {
+        held.skipper().run().assert_one_line(203, &["sh has not succeeded for 3 d 2 h; "]);
+    }
+}
+
+#[test]
 fn who_skips_a_job_that_is_in_order_or_of_which_nothing_is_known_exits_as_ever() {
     for held in Held::both() {
         let skips = |golock: Golock| golock.run().assert_silent(200);
         // Nothing is recorded.
         skips(held.skipper());
-        for (ok, age) in [(now() - LONG, "3d3h"), (now() - 60_000, "26h"), (now() + LONG, "26h"), (now() - LONG, "0")] {
+        // Also by a clock that is a little ahead of ours.
+        for (ok, age) in [(now() - LONG, "3d3h"), (now() - 60_000, "26h"), (now() + 60_000, "26h"), (now() - LONG, "0")]
+        {
             held.ledger.forge(running(&format!("end= result= ok={ok} failed=0 first=1")).as_bytes());
             skips(held.skipper().set("MAX_AGE", age));
         }
@@ -232,4 +244,65 @@ fn a_first_run_that_fails_is_not_overdue_yet() {
         let done = ledger.golock().set("MAX_AGE", "26h").set("RECORD", "0").args(["false"]).run();
         done.assert_silent(1);
     }
+}
+
+/// Redis's clock was, when it wrote that: else nobody would hear of the job until then.
+#[test]
+fn a_success_that_is_far_ahead_is_none() {
+    for held in Held::both() {
+        let first = now() - LONG;
+        held.ledger.forge(running(&format!("end= result= ok={} failed=0 first={first}", now() + LONG)).as_bytes());
+        held.skipper().run().assert_one_line(203, &["sh has not succeeded for 3 d 2 h"]);
+    }
+}
+
+/// The host of that run has a space in its name.
+#[test]
+fn hosts_are_told_without_their_encoding() {
+    for held in Held::both() {
+        held.ledger.forge(overdue(" last=1@web%203").as_bytes());
+        held.skipper().run().assert_one_line(203, &[" (last: exit 1 on web 3); "]);
+    }
+}
+
+#[test]
+fn who_does_not_hear_whether_another_tells_does_so() {
+    let held = Held::new(Ledger::redis());
+    held.ledger.forge(overdue("").as_bytes());
+    let server = held.ledger.server();
+    // Behind the replies to SET and to both GETs.
+    let (token, record) = ("$19\r\n1234567890123456789\r\n", held.ledger.record());
+    let at = ["$-1\r\n", token, &format!("${}\r\n{record}\r\n", record.len())].concat().len();
+    abreast(1, &[Action::Close, Action::Reset], |&action| {
+        let proxy = Proxy::start(server.port()).fault(0, Fault { direction: Direction::Reply, at, action });
+        let skipper = held.skipper().set("PORT", proxy.port().to_string());
+        skipper.run().assert_one_line(203, &["has not succeeded"]);
+        server.query::<()>(&["DEL", LATE]);
+    });
+}
+
+/// What stands in the place of the record must not keep the job from running.
+#[test]
+fn a_record_that_is_too_long_for_a_reply_decides_nothing() {
+    let ledger = Ledger::redis();
+    let long = "x".repeat(70_000);
+    for age in ["0", "1d"] {
+        ledger.forge(long.as_bytes());
+        let golock = ledger.golock().set("MAX_AGE", age).set("RECONNECT_ATTEMPTS", "1").set("RECONNECT_BACKOFF", "0");
+        golock.args(["/bin/sh", "-c", "exit 7"]).run().assert_silent(7);
+    }
+}
+
+#[test]
+fn a_run_that_was_lost_to_another_does_not_tell_for_it() {
+    each(&Ledger::both(), |ledger| {
+        let witness = Witness::new();
+        ledger.forge(ended_long_ago().as_bytes());
+        let running = ledger.golock().set("MAX_AGE", "26h").args(witness.gated("exit 3")).spawn();
+        witness.began();
+        ledger.golock().args(["--reset"]).run().assert_silent(200);
+        ledger.golock().args(["true"]).run().assert_silent(0);
+        witness.open();
+        running.wait().assert_one_line(3, &[NAME, "lost"]);
+    });
 }

@@ -87,6 +87,24 @@ fn a_job_reads_from_the_terminal_that_another_golock_has_given_to_its_own() {
 }
 
 #[test]
+fn another_member_of_a_line_in_the_background_waits_for_the_foreground() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let reads = r#"until [ -e "$D/pid" ]; do sleep 0.02; done; read line </dev/tty; echo "read $line" >"$D/line""#;
+    shell.line(&format!("$G $J | sh -c '{reads}; exec cat' &"));
+    let job = shell.notes.pid("pid");
+    until("the shell knows", || shell.ask("jobs").contains("Stopped"));
+    until("the job is stopped, too", || is_stopped(job));
+    shell.line("fg");
+    until("the line goes on", || !shell.has_terminal() && goes_on(job));
+    shell.line("this");
+    assert_eq!(shell.notes.lines("line", 1), ["read this"]);
+    shell.notes.write("open", "");
+    shell.wait_for_prompt();
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
 fn two_jobs_take_turns_at_the_terminal() {
     let server = Server::start(&[]);
     let shell = shell(&graceless(server.port()));
@@ -104,6 +122,81 @@ fn two_jobs_take_turns_at_the_terminal() {
     }
     shell.wait_for_prompt();
     assert!(!shell.desk.shown().contains("Stopped"), "{}", shell.desk.shown());
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn with_a_pipe_the_job_has_to_ask_for_the_terminal() {
+    let server = Server::start(&[]);
+    let lines = [("$G $J", true), ("$G $J </dev/null >/dev/null", true), ("$G $J | cat", false), (": | $G $J", false)];
+    each(&lines, |&(line, is_given)| {
+        let shell = shell(&graceless(server.port()).set("KEY", line));
+        shell.line(line);
+        let job = shell.job();
+        assert_eq!(shell.desk.foreground() == Some(job), is_given);
+        shell.notes.write("open", "");
+        shell.wait_for_prompt();
+    });
+}
+
+#[test]
+fn a_job_that_has_left_its_group_is_given_the_terminal_too() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let reads = r#"exec perl -e '
+        sub note { open my $file, ">", "$ENV{D}/$_[0]"; print $file $_[1] }
+        sub wait_for { select(undef, undef, undef, 0.02) until -e "$ENV{D}/$_[0]" || !-d $ENV{D} }
+        my $other = fork;
+        if (!$other) { setpgrp; note("up"); wait_for("joined"); exit }
+        wait_for("up");
+        setpgrp 0, $other or die;
+        note("joined");
+        waitpid $other, 0;
+        open my $terminal, "<", "/dev/tty";
+        my $line = <$terminal>;
+        note("line", "read $line")'"#;
+    shell.notes.write("job", reads);
+    shell.line("$G $J");
+    shell.line("this");
+    assert_eq!(shell.notes.lines("line", 1), ["read this"]);
+    assert_eq!(shell.ask("echo $?"), "0");
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn an_interrupt_of_the_job_reaches_the_line_also_after_an_earlier_one() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let asks = r#"trap 'echo heard >>"$D/log"' INT; echo $$ >"$D/pid"; until [ -e "$D/go" ]; do sleep 0.02; done
+        trap - INT; read line </dev/tty"#;
+    shell.notes.write("job", asks);
+    let counts = r#"$SIG{INT} = sub { open my $log, ">>", "$ENV{D}/log"; print $log "int\n" };
+        open my $up, ">", "$ENV{D}/up"; select(undef, undef, undef, 0.02) while -d $ENV{D} && !-e "$ENV{D}/open""#;
+    shell.line(&format!("$G $J | perl -e '{counts}'"));
+    let job = shell.job();
+    until("the other counts", || shell.notes.path("up").exists());
+    // The first comes from golock's group, which has the terminal, the second from the job's.
+    shell.desk.hit(CTRL_C);
+    shell.notes.lines("log", 2);
+    shell.notes.write("go", "");
+    shell.desk.wait_for(job);
+    shell.desk.hit(CTRL_C);
+    assert_eq!(shell.notes.lines("log", 3).last().map(String::as_str), Some("int"));
+    shell.notes.write("open", "");
+    shell.wait_for_prompt();
+    assert_eq!(server.locks(), [""; 0]);
+}
+
+#[test]
+fn nothing_is_continued_that_was_not_stopped() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    shell.notes.write("job", r#"read line </dev/tty; echo "read $line" >"$D/line""#);
+    shell.line(r#"perl -e '$SIG{CONT} = sub { open F, ">", "$ENV{D}/continued" }; system "$ENV{G} sh $ENV{D}/job"'"#);
+    shell.line("this");
+    assert_eq!(shell.notes.lines("line", 1), ["read this"]);
+    shell.wait_for_prompt();
+    assert!(!shell.notes.path("continued").exists());
     assert_eq!(server.locks(), [""; 0]);
 }
 

@@ -1,14 +1,23 @@
 //! Signals to golock: the job gets them, and golock stays until it can release the lock. Before there is a job they end
 //! golock, which leaves no lock behind.
 
-use rustix::process::Signal;
+use std::time::Duration;
 
-use crate::support::job_tools::{EVER, FORWARDED, Notes, WHILE_NOTED, graceless, pristine};
+use rustix::fs::Mode;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::job_tools::{EVER, FORWARDED, Notes, WHILE_NOTED, graceless, pristine, quoted};
 use crate::support::scripted::{drain, read_commands};
+use crate::support::wait::holds_within;
+use crate::support::watch::{is_asleep, wake_ups};
 use crate::support::{Action, Direction, Fault, Golock, Job, Running, Scene, Scripted, Server, each, until};
 
 /// golock has come to the point where nothing but a signal moves it on.
 const STALLED: Fault = Fault { direction: Direction::Reply, at: 0, action: Action::Stall };
+
+/// How long a golock that waits for something else is watched.
+const STILL: Duration = Duration::from_millis(300);
 
 /// golock that would wait for Redis for ever.
 fn steadfast(golock: Golock) -> Golock {
@@ -166,5 +175,32 @@ fn a_signal_ends_the_wait_to_reconnect() {
         let code = stop(&golock, Signal::TERM);
         golock.wait().assert_silent(code);
         assert_eq!(job.runs(), 0);
+    });
+}
+
+/// As behind a pager that nobody looks at any more.
+#[test]
+fn a_print_that_nobody_reads_does_not_outlive_a_signal() {
+    let server = Server::start(&[]);
+    let local = TempDir::new().unwrap();
+    let asks = [vec!["--status", "--key=k"], vec!["--list"], vec!["--metrics"], vec!["--local", "--list"]];
+    each(&asks, |words| {
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+            let notes = Notes::new();
+            let pipe = notes.path("pipe");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from(0o600)).unwrap();
+            // A pipe takes 64 KiB.
+            let fill = format!("ulimit -c 0; exec 1<>{}; head -c 65536 /dev/zero", quoted(&pipe));
+            let golock = Golock::new(server.port()).set("LOCAL_DIR", local.path().join("locks")).args(words);
+            let running = golock.prelude(&fill).spawn();
+            // Before it prints it ends by itself.
+            until("golock stands still", || {
+                let before = wake_ups(running.pid());
+                is_asleep(running.pid()) && !holds_within(STILL, || wake_ups(running.pid()) != before)
+            });
+            running.signal(signal);
+            let code = running.wait().code;
+            assert!(code == -signal.as_raw() || code == 128 + signal.as_raw(), "{code}");
+        }
     });
 }

@@ -34,7 +34,7 @@ const MISSPELT: &[Slip] = &[
     variable(&[("HSOT", "redis.example.com")], "CRONLOCK_HSOT: no such setting; CRONLOCK_HOST?"),
     variable(&[("GRACEE", "1")], "CRONLOCK_GRACEE: no such setting; CRONLOCK_GRACE?"),
     variable(&[("RECONNECT", "1")], "CRONLOCK_RECONNECT: no such setting; CRONLOCK_RECONNECT_ATTEMPTS?"),
-    variable(&[("host", "h")], "CRONLOCK_host: no such setting; see golock --help all"),
+    variable(&[("host", "h")], "CRONLOCK_host: no such setting; CRONLOCK_HOST?"),
     variable(&[("NONSENSE", "\x1b[2J")], "CRONLOCK_NONSENSE: no such setting; see golock --help all"),
     variable(&[("NON\nSENSE", "1")], "CRONLOCK_NON\\nSENSE: no such setting; see golock --help all"),
     variable(&[("", "1")], "CRONLOCK_: no such setting; see golock --help all"),
@@ -231,7 +231,11 @@ fn a_command_that_is_a_shells_line_says_how_to_run_it() {
     let cases = [
         ("cd /tmp && ls", "cd /tmp && ls: not found; a shell's line is run by sh -c"),
         ("backup.sh >/dev/null", "backup.sh >/dev/null: not found; a shell's line is run by sh -c"),
-        ("FOO=1", "FOO=1: not found; a variable is set by env NAME=VALUE COMMAND"),
+        ("FOO=1", "FOO=: not found; a variable is set by env NAME=VALUE COMMAND"),
+        ("_FOO_2=1", "_FOO_2=: not found; a variable is set by env NAME=VALUE COMMAND"),
+        ("env FOO=1 backup.sh", "env FOO=1 backup.sh: not found; a shell's line is run by sh -c"),
+        ("=1", "=1: not found"),
+        ("FOO.1=1", "FOO.1=1: not found"),
         ("no-such-command", "no-such-command: not found"),
     ];
     each(&cases, |(command, says)| {

@@ -180,6 +180,19 @@ fn without_a_terminal_a_stopped_job_stays_so_and_its_lease_is_renewed() {
 }
 
 #[test]
+fn without_a_terminal_a_stopped_job_does_not_stop_golock_where_it_could_be() {
+    let server = Server::start(&[]);
+    let bare = Bare::start(&leasing(server.port(), "3"), APART);
+    let before = server.command_count("eval");
+    bare.stop();
+    until("the lease is renewed", || server.command_count("eval") > before + 1);
+    assert!(is_stopped(bare.job) && goes_on(bare.golock));
+    kill_process(bare.job, Signal::CONT).unwrap();
+    bare.notes.write("open", "");
+    bare.session.wait().assert_silent(7);
+}
+
+#[test]
 fn a_stopped_job_is_ended_by_what_ends_a_job() {
     let server = Server::start(&[]);
     let signals = [(Signal::TERM, 5), (Signal::HUP, 129), (Signal::INT, 130), (Signal::QUIT, 131)];
@@ -224,6 +237,19 @@ fn a_stopped_job_is_ended_at_its_timeout_and_when_its_lease_is_lost() {
 }
 
 #[test]
+fn a_job_that_stops_again_when_it_is_told_to_end_is_woken_again() {
+    let server = Server::start(&[]);
+    let notes = Notes::new();
+    let job = r#"exec perl -e '
+        my $folder = shift;
+        $SIG{TERM} = sub { kill STOP => $$ for 1 .. 3; open my $file, ">", "$folder/log"; print $file "woken\n"; exit 5 };
+        select(undef, undef, undef, 0.02) while -d $folder' "$0""#;
+    let golock = graceless(server.port()).set("TIMEOUT", "1").set("KILL_AFTER", EVER);
+    golock.args(notes.job(job)).run().assert_one_line(202, &["1 s"]);
+    assert_eq!(notes.read("log"), "woken\n");
+}
+
+#[test]
 fn golock_that_is_told_to_stop_stops_its_job_first() {
     let server = Server::start(&[]);
     let mut bare = Bare::start(&leasing(server.port(), "60"), APART);
@@ -240,6 +266,22 @@ fn golock_that_is_told_to_stop_stops_its_job_first() {
 }
 
 #[test]
+fn a_job_that_was_stopped_until_its_renewal_is_due_keeps_its_lock() {
+    let server = Server::start(&[]);
+    let bare = Bare::start(&leasing(server.port(), "24"), APART);
+    bare.signal(Signal::TSTP);
+    until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock));
+    let (written, token) = (ticks(&bare.notes), server.get(NAME));
+    // It is due after a third of the lease, and the job has to end after five sixths.
+    until("a renewal is due", || server.pttl(NAME) < 15_500);
+    bare.signal(Signal::CONT);
+    until("the job goes on", || ticks(&bare.notes) > written);
+    assert!(token.is_some() && server.get(NAME) == token && server.pttl(NAME) > 15_500);
+    bare.notes.write("open", "");
+    bare.session.wait().assert_silent(7);
+}
+
+#[test]
 fn golock_that_is_told_to_stop_past_its_lease_ends_its_job() {
     let server = Server::start(&[]);
     let bare = Bare::start(&leasing(server.port(), "3"), APART);
@@ -251,6 +293,38 @@ fn golock_that_is_told_to_stop_past_its_lease_ends_its_job() {
     bare.session.wait().assert_one_line(201, &[NAME, "lost"]);
     assert!(!is_alive(bare.job));
     assert_eq!((ticks(&bare.notes), &*bare.notes.read("log")), (written, ""));
+}
+
+#[test]
+fn a_job_that_another_has_continued_is_stopped_with_golock_all_the_same() {
+    let server = Server::start(&[]);
+    let bare = Bare::start(&leasing(server.port(), "60"), APART);
+    bare.stop();
+    kill_process(bare.job, Signal::CONT).unwrap();
+    until("the job goes on", || goes_on(bare.job));
+    bare.signal(Signal::TSTP);
+    until("both are stopped", || is_stopped(bare.job) && is_stopped(bare.golock));
+    let written = ticks(&bare.notes);
+    bare.signal(Signal::CONT);
+    until("both go on", || goes_on(bare.golock) && ticks(&bare.notes) > written);
+    bare.notes.write("open", "");
+    bare.session.wait().assert_silent(7);
+}
+
+#[test]
+fn golock_that_alone_is_told_to_stop_stops_nobody_but_its_job() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    shell.line(r#"$G $J | sh -c 'echo $$ >"$D/other"; exec cat'"#);
+    let (job, other) = (shell.job(), shell.notes.pid("other"));
+    let golock = parent(job).unwrap();
+    kill_process(golock, Signal::TSTP).unwrap();
+    until("both are stopped", || is_stopped(job) && is_stopped(golock));
+    assert!(!holds_within(Duration::from_millis(200), || is_stopped(other)));
+    kill_process(golock, Signal::CONT).unwrap();
+    until("the job goes on", || goes_on(job));
+    shell.notes.write("open", "");
+    assert_eq!(shell.ask("echo ${PIPESTATUS[0]}"), "7");
 }
 
 #[test]

@@ -36,6 +36,16 @@ fn the_job_reads_from_the_terminal() {
 }
 
 #[test]
+fn the_job_does_not_get_golocks_own_descriptor_of_the_terminal() {
+    let server = Server::start(&[]);
+    let (desk, notes) = (Desk::new(), Notes::new());
+    let list = notes.job(r#"ls -l /proc/self/fd >"$0/list""#);
+    desk.at("", graceless(server.port())).args(list).run().assert_silent(0);
+    let list = notes.read("list");
+    assert!(list.contains(" -> /dev/pts/") && !list.contains(" -> /dev/tty"), "{list}");
+}
+
+#[test]
 fn a_command_that_cannot_be_started_leaves_no_grace() {
     let server = Server::start(&[]);
     let (desk, notes) = (Desk::new(), Notes::new());

@@ -23,6 +23,11 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("cannot wait for the command: {}; its lock stays until RELEASE", "waitpid(2) fails for a child of our own"),
     ("interrupted by a signal", "whoever is interrupted says how it ended, or is silent"),
     ("redis did not answer", "there is a last answer, or its error"),
+    (
+        "it had to end, and could not be killed: it runs as another user",
+        "only root can make such a job (kill_after.rs)",
+    ),
+    ("these are not all jobs: the database is too large", "there would have to be 100,000 of them"),
     ("not understood", "lexopt has no other errors where values are bytes"),
     ("the options", "the same"),
 ];
@@ -34,6 +39,8 @@ const NAMELESS: &[&str] = &[
     "golock: these are the jobs of one node",
     "golock: cannot print",
     "golock: cannot list ",
+    // What stands behind it may be a password.
+    "golock: A= did not run",
     // Of an option that is not understood: what follows it may be anything.
     "golock: --",
     "golock: -x",
