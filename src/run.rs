@@ -25,6 +25,9 @@ use std::time::Duration;
 /// The pauses between two looks at a lock that is held, while we wait for it: the first, and the longest.
 const WAIT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// Why a job that had to end was not killed.
+const UNREACHED: &str = "and no signal reached it: it runs as another user";
+
 /// How golock ends without having done what it was called for, and the words, if there are any.
 type Refusal = (Outcome, Option<Line>);
 
@@ -314,19 +317,21 @@ impl Call<'_> {
     fn finish(&self, held: Box<dyn Held + '_>, exit: ExitReason, was_out_of_reach: bool) {
         let (report, ending) = (self.report, held.release(exit));
         match exit {
-            ExitReason::Stopped(_) if was_out_of_reach => {
-                report.about_job(&"it had to end, and could not be killed: it runs as another user".into());
-            }
             ExitReason::Code(code) => report.debug(words!("the command ended with code {}", code)),
             ExitReason::Signal(signal) => report.debug(words!("the command died of signal {}", signal)),
             ExitReason::Stopped(StopReason::TimedOut) => {
                 let time = self.config.limits.timeout.unwrap_or_default().as_secs();
-                report.trouble(words!("killed {} after {} s", report.job, time));
+                report.trouble(if was_out_of_reach {
+                    words!("{} had to end after {} s, {}", report.job, time, UNREACHED)
+                } else {
+                    words!("killed {} after {} s", report.job, time)
+                });
             }
             ExitReason::Stopped(StopReason::LockLost) => report.debug("the command was stopped".into()),
         }
         match ending.told {
             Ok(note) => report.debug(note),
+            Err(trouble) if was_out_of_reach => report.about_job(&words!("{}; it had to end, {}", trouble, UNREACHED)),
             Err(trouble) => report.about_job(&trouble),
         }
         for secret in self.config.server().into_iter().flat_map(Server::secrets).filter(|path| is_world_readable(path))

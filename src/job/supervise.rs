@@ -347,7 +347,8 @@ impl<'a> Supervisor<'a> {
         let kill_at = Instant::after(kill_after).min(latest);
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
         if !kill_at.has_passed() {
-            self.is_out_of_reach = !self.send(Signal::TERM);
+            let reached = self.send(Signal::TERM);
+            self.is_out_of_reach = !reached && self.status.is_none();
             self.send(Signal::CONT);
         }
     }

@@ -32,7 +32,7 @@ const UNRECORDED: &str = "return ARGV[1]";
 /// - `ARGV[7]`: a run that began then or before, by Redis's clock, is known to have been too early to serve.
 ///
 /// The token stands in the record of its run: only this tells a run from one of the same host and process id in another
-/// container. If the run has ended there, this request was under way for longer than the run, and leaves all as it was. In
+/// container. If the run has ended there, this request was under way for longer than the run, and begins nothing. In
 /// the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
 /// the last success, `b` the failures since, `i` the first record, `l` what stands behind; `n` is now, `m` our mark, `g` is
 /// `ARGV[6]`, `a` the age of the other run, and `p` what was left of the lock.
@@ -231,7 +231,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Renews it; false if the lock is another's. If it fails, it is due again at once, or a pause after it began.
+    /// Renews it; false if the lock is another's. If it fails, it is due again a pause after it began, or at once if it
+    /// has taken longer.
     pub fn renew(&mut self, redis: &mut dyn Exchange) -> Result<bool, Error> {
         self.renew_at = redis.now() + PAUSE.min(self.options.ttl() / 12);
         Ok(!matches!(self.ask(redis, None, None)?, Asked::Lost(_)))

@@ -67,7 +67,7 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, Opti
         if cursor == b"0" {
             break;
         }
-        if pages == PAGES || entries.len() >= LIMIT {
+        if pages >= PAGES || entries.len() >= LIMIT {
             note = Some("these are not all jobs: the database is too large");
             break;
         }

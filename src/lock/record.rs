@@ -168,16 +168,18 @@ impl Record {
     #[must_use]
     pub fn redacted(&self, hide: &dyn Fn(&[u8]) -> Vec<u8>) -> Self {
         let texts: [&[u8]; 5] = [b"host=", b"pid=", b"program=", b"result=", b"last="];
-        let hidden = |word: &[u8]| {
-            let word = hide(word);
+        let hidden = |value: &[u8]| {
+            let value = hide(value);
             // As people will read it.
-            let plain = percent_decoded(&word).unwrap_or_default();
+            let plain = percent_decoded(&value).filter(|_| value.contains(&b'%')).unwrap_or_default();
             let safe = hide(&plain);
-            if safe == plain { word } else { percent_encoded(&safe, b"=*").into_bytes() }
+            if safe == plain { value } else { percent_encoded(&safe, b"-._:@/+,?*").into_bytes() }
         };
-        let is_text = |word: &[u8]| texts.iter().any(|name| word.starts_with(name));
-        let words = self.0.split(|&byte| byte == b' ');
-        Self(words.map(|word| if is_text(word) { hidden(word) } else { word.to_vec() }).collect::<Vec<_>>().join(&b' '))
+        let redact = |word: &[u8]| match texts.iter().find(|name| word.starts_with(name)) {
+            Some(name) => [name, &hidden(&word[name.len()..])[..]].concat(),
+            None => word.to_vec(),
+        };
+        Self(self.0.split(|&byte| byte == b' ').map(redact).collect::<Vec<_>>().join(&b' '))
     }
 
     /// When it began, if a command ran.

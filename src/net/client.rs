@@ -103,7 +103,7 @@ impl<'a> Client<'a> {
             (Some(tls), Endpoint::Tcp(host, _)) => (tls.wrap(host, socket, self.log)?, false, tls.note()),
             _ => (Box::new(socket), matches!(server, Endpoint::Tcp(..)), ""),
         };
-        self.log.debug(words!("connected to {}{}{}", *server, peer, note));
+        self.log.debug(words!("connected to {}{}{}", self.named(self.route.server()), peer, note));
         self.log_in(Connection { stream, may_be_tls }, deadline)
     }
 
@@ -140,7 +140,8 @@ impl<'a> Client<'a> {
         Ok(connection)
     }
 
-    /// One exchange on `connection`, with the server's errors judged, and freed of the password before anyone sees them.
+    /// One exchange on `connection`, with the server's errors judged as they came, and freed of the password before anyone
+    /// reads them.
     fn converse(
         &self,
         connection: Connection<'a>,
@@ -149,23 +150,33 @@ impl<'a> Client<'a> {
         insists: bool,
     ) -> Outcome<(Connection<'a>, Vec<Reply>)> {
         let (connection, mut replies) = connection.exchange(request, deadline)?;
-        for reply in &mut replies {
-            if let Reply::Error(words) = reply {
-                *words = self.redacted(words);
-            }
-        }
         let informs = if connection.is_some() { request.informs } else { 0 };
         let judged = &replies[..replies.len() - informs];
         let kind = |words: &[u8]| classify(words, insists, self.route.server());
         let obstacle = judged.iter().filter_map(Reply::error).find_map(|words| Some((kind(words)?, words)));
-        let (kind, words) = match (obstacle, connection) {
-            (Some(obstacle), _) => obstacle,
-            (None, Some(connection)) => return Ok((connection, replies)),
-            (None, None) => (Kind::Final, replies.last().and_then(Reply::error).unwrap_or_default()),
-        };
         // Only the first command of a request changes something.
         let may_be_done = judged.first().is_some_and(|reply| reply.error().is_none_or(may_be_done));
-        Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(words)) }))
+        let (kind, words) = match (obstacle, connection) {
+            (Some(obstacle), _) => obstacle,
+            (None, Some(connection)) => {
+                for reply in &mut replies {
+                    if let Reply::Error(words) = reply {
+                        *words = self.redacted(words);
+                    }
+                }
+                return Ok((connection, replies));
+            }
+            (None, None) => (Kind::Final, replies.last().and_then(Reply::error).unwrap_or_default()),
+        };
+        Err(Box::new(Failure { kind, may_be_done, why: words!("{}", Escaped(&self.redacted(words))) }))
+    }
+
+    /// A server for people; without the password, if another has named it.
+    fn named(&self, server: &Endpoint) -> Line {
+        if *server == self.server.endpoint {
+            return words!("{}", *server);
+        }
+        words!("{}", Escaped(&self.redacted(server.to_string().as_bytes())))
     }
 
     /// One attempt: on the open connection or on a new one, which is kept only if nothing failed.
@@ -203,7 +214,7 @@ impl<'a> Client<'a> {
         if retry >= budget.attempts || end > budget.until.min(budget.begin_by).min(hurry) {
             return false;
         }
-        self.log.debug(words!("{}: {}; trying again in {}", *server, *why, Span(pause)));
+        self.log.debug(words!("{}: {}; trying again in {}", self.named(server), *why, Span(pause)));
         let is_over = pause.is_zero() || interrupts.wait(None, end, wake) != Err(WaitError::Interrupted);
         if hears_nothing {
             while interrupts.termination().is_some() {}
@@ -229,11 +240,11 @@ impl Exchange for Client<'_> {
             if let (Kind::Moved(node), false) = (&failure.kind, is_over) {
                 if redirects < REDIRECTS {
                     // A redirection is not a failure.
-                    self.log.debug(words!("the lock lives on another node: {}", *node));
+                    self.log.debug(words!("the lock lives on another node: {}", self.named(node)));
                     redirects += 1;
                     continue;
                 }
-                failure.why = words!("redirected again and again, at last to {}", *node);
+                failure.why = words!("redirected again and again, at last to {}", self.named(node));
             }
             let again = !is_over && self.pause(tries, &server, &failure.why);
             tries += 1;
@@ -241,8 +252,8 @@ impl Exchange for Client<'_> {
                 let spent = Span(Instant::now().since(began).unwrap_or_default());
                 let why = match tries {
                     _ if self.interrupts.is_pending(self.budget.wake) => None,
-                    1 => Some(words!("{}: {}", server, failure.why)),
-                    _ => Some(words!("{}: {} ({} tries in {})", server, failure.why, tries, spent)),
+                    1 => Some(words!("{}: {}", self.named(&server), failure.why)),
+                    _ => Some(words!("{}: {} ({} tries in {})", self.named(&server), failure.why, tries, spent)),
                 };
                 return Err(Unanswered { why, may_be_done });
             }

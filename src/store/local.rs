@@ -6,7 +6,7 @@ use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, 
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::Interrupts;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{End, Entry, LIST_LIMIT, LockOptions, Record, Released, Status, TOO_LATE, Token, Ttl};
+use crate::lock::{End, Entry, LockOptions, Record, Released, Status, TOO_LATE, Token, Ttl};
 use crate::lock::{digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::words;
@@ -134,6 +134,9 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
             return Ok(Attempt::Busy(self, status(content, false)));
         }
         if self.options.record.is_none() && self.options.late_from().has_passed() {
+            if !content.is_needed() {
+                let _ = lockfile::remove(&file, &self.path);
+            }
             return Err(words!("cannot keep the lock {}: {}", Escaped(&self.options.name), TOO_LATE).into());
         }
         let LockOptions { grace, release, tick, record, .. } = &self.options;
@@ -162,7 +165,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
     fn list(&mut self) -> Result<(Vec<Entry>, Option<&'static str>), Error> {
         lockfile::sweep(&self.folder, usize::MAX);
         let mut entries = Vec::new();
-        let files = match lockfile::files(&self.folder, LIST_LIMIT) {
+        let files = match lockfile::files(&self.folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((entries, None)),
             found => found.map_err(|error| folder::failed("list", &self.folder, &error))?,
         };
@@ -204,7 +207,10 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         }
         let told = lockfile::read(&file).is_ok_and(|content| content.is_needed());
         let kept_until = unix_milliseconds() + milliseconds(TOLD);
-        !told && lockfile::write(&file, &Content { kept_until, ..Content::default() }).is_ok()
+        if !told {
+            let _ = lockfile::write(&file, &Content { kept_until, ..Content::default() });
+        }
+        !told
     }
 }
 

@@ -138,23 +138,23 @@ pub(super) fn remove(file: &File, path: &Path) -> io::Result<bool> {
     if is_at(file, path) { delete(path) } else { Ok(false) }
 }
 
-/// What is in `folder`, but not more than `most` of it.
-pub(super) fn files(folder: &Path, most: usize) -> io::Result<Vec<PathBuf>> {
-    Ok(fs::read_dir(folder)?.take(most).flatten().map(|entry| entry.path()).collect())
+/// What is in `folder`, but not more than is listed.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(fs::read_dir(folder)?.take(LIST_LIMIT).flatten().map(|entry| entry.path()).collect())
 }
 
 /// Deletes the files in `folder` that are no longer needed, looking at `most` of them from any on. Whoever has one of them
 /// open checks, after locking it, that it still stands there.
 pub(super) fn sweep(folder: &Path, most: usize) {
-    let files = files(folder, LIST_LIMIT).unwrap_or_default();
+    let mut files = files(folder).unwrap_or_default();
     let start = usize::try_from(random() >> 33).unwrap_or(0) % files.len().max(1);
-    let (end, begin) = files.split_at(start);
-    for path in begin.iter().chain(end).take(most) {
-        if let Ok(file) = open(path, false)
+    files.rotate_left(start);
+    for path in files.into_iter().take(most) {
+        if let Ok(file) = open(&path, false)
             && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
             && read(&file).is_ok_and(|content| !content.is_needed())
         {
-            let _ = remove(&file, path);
+            let _ = remove(&file, &path);
         }
     }
 }

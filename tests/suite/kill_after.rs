@@ -178,16 +178,18 @@ fn a_job_that_golock_may_not_kill_is_waited_for_at_rest_and_told() {
         let (server, notes) = (Server::start(&[]), Notes::new());
         notes.write("stay", "");
         fs::set_permissions(notes.folder(), Permissions::from_mode(0o755)).unwrap();
-        let golock = limited(&server, "1", kill_after).prelude(MAY_NOT_KILL);
+        let golock = limited(&server, "4", kill_after).prelude(MAY_NOT_KILL);
         let perl = ["perl", "-e", OTHERS].map(OsString::from);
         let running = golock.args(perl.into_iter().chain([notes.path("stay").into()])).spawn();
         // By then its time was up, and so was that for its group.
-        thread::sleep(Duration::from_secs(5));
+        thread::sleep(Duration::from_secs(8));
         until("golock sleeps", || is_asleep(running.pid()));
         let before = wake_ups(running.pid());
         assert!(!holds_within(Duration::from_millis(500), || wake_ups(running.pid()) != before), "golock woke up");
         fs::remove_file(notes.path("stay")).unwrap();
-        running.wait().assert_one_line(202, &["perl: it had to end, and could not be killed: it runs as another user"]);
+        running
+            .wait()
+            .assert_one_line(202, &["perl had to end after 4 s, and no signal reached it: it runs as another user"]);
         assert_eq!(server.locks(), [""; 0]);
     });
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use crate::support::forward::forward;
 use crate::support::golock::Golock;
 use crate::support::job_tools::Notes;
 use crate::support::ledger::{Ledger, NAME, Witness, host, now};
-use crate::support::{Action, Direction, Fault, Proxy, Server, abreast, each};
+use crate::support::scripted::{read_commands, send};
+use crate::support::{Action, Direction, Fault, Proxy, Scripted, Server, abreast, each};
 
 /// 3 days, 2 hours and a half.
 const LONG: u64 = ((3 * 24 + 2) * 60 + 30) * 60_000;
@@ -304,5 +306,28 @@ fn a_run_that_was_lost_to_another_does_not_tell_for_it() {
         ledger.golock().args(["true"]).run().assert_silent(0);
         witness.open();
         running.wait().assert_one_line(3, &[NAME, "lost"]);
+    });
+}
+
+/// That is seen on another connection than the one on which the record was asked for.
+#[test]
+fn trouble_that_passes_does_not_hide_that_a_job_is_overdue() {
+    let held = Held::new(Ledger::redis());
+    held.ledger.forge(overdue("").as_bytes());
+    let port = held.ledger.server().port();
+    let moved = format!("MOVED 1 127.0.0.1:{port}");
+    abreast(1, &["LOADING Redis is loading the dataset in memory", &moved], |error| {
+        let reply = format!("-{error}\r\n");
+        let line = Scripted::start(move |index, client| {
+            if index > 0 {
+                return forward(client, port);
+            }
+            for _ in read_commands(client, 1) {
+                send(client, &reply);
+            }
+        });
+        let skipper = held.skipper().set("PORT", line.port().to_string()).set("RECONNECT_BACKOFF", "0");
+        skipper.run().assert_one_line(203, &["has not succeeded"]);
+        held.ledger.server().query::<()>(&["DEL", LATE]);
     });
 }

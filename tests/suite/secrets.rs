@@ -120,9 +120,29 @@ fn the_value_of_a_variable_that_is_no_command_is_not_shown() {
 }
 
 #[test]
-fn a_part_of_a_password_is_hidden_too() {
-    each(&[&SECRET[1..], &SECRET[3..9], &SECRET[..8]], |part| {
+fn the_beginning_of_a_password_is_hidden_too() {
+    each(&[SECRET, &SECRET[..8], &SECRET[..6]], |part| {
         let done = log_in(SECRET, &format!("-ERR no {part} here\r\n"), "no");
         assert!(done.code == 201 && done.stderr.contains("ERR no *** here"), "{done:?}");
     });
+}
+
+/// They are understood as they came, and shown without it.
+#[test]
+fn words_that_begin_like_the_password_mean_what_they_say() {
+    let server = Server::start(&[]);
+    let golock = |port: u16, password: &str| Golock::new(port).set("AUTH", password).set("KEY", "k").set("GRACE", "0");
+    golock(server.port(), "password-1").args(["true"]).run().assert_one_line(201, &["AUTH was refused"]);
+    assert_eq!(server.connections_received(), 1);
+    let node = Server::start(&["--requirepass", "localhost-1"]);
+    let moved = format!("-MOVED 1 localhost:{}\r\n", node.port());
+    let line = Scripted::start(move |_, client| {
+        read_commands(client, 1);
+        send(client, "+OK\r\n");
+        for _ in read_commands(client, 1) {
+            send(client, &moved);
+        }
+    });
+    let done = golock(line.port(), "localhost-1").set("VERBOSE", "yes").args(["true"]).run();
+    assert!(done.code == 0 && done.stderr.contains("another node: redis at ***"), "{done:?}");
 }

@@ -23,10 +23,9 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("cannot wait for the command: {}; its lock stays until RELEASE", "waitpid(2) fails for a child of our own"),
     ("interrupted by a signal", "whoever is interrupted says how it ended, or is silent"),
     ("redis did not answer", "there is a last answer, or its error"),
-    (
-        "it had to end, and could not be killed: it runs as another user",
-        "only root can make such a job (kill_after.rs)",
-    ),
+    ("and no signal reached it: it runs as another user", "only root can make such a job (kill_after.rs)"),
+    ("{} had to end after {} s, {}", "the same"),
+    ("{}; it had to end, {}", "the same"),
     ("these are not all jobs: the database is too large", "there would have to be 100,000 of them"),
     ("not understood", "lexopt has no other errors where values are bytes"),
     ("the options", "the same"),
