@@ -137,7 +137,9 @@ fn may_be_wanted_by_others(interrupts: &Interrupts) -> bool {
         fstat(file.as_fd())
             .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket))
     };
-    is_pipe(&io::stdin()) || is_pipe(&io::stdout()) || interrupts.ignores(Signal::INT)
+    // Where SIGTTIN is ignored, as a shell does in $(...), a job that has to ask is not heard, but fails.
+    let can_ask = || !interrupts.ignores(Signal::TTIN);
+    interrupts.ignores(Signal::INT) || ((is_pipe(&io::stdin()) || is_pipe(&io::stdout())) && can_ask())
 }
 
 /// The parent of any process (proc(5)).

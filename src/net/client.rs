@@ -236,7 +236,9 @@ impl Exchange for Client<'_> {
             may_be_done |= failure.may_be_done;
             self.route.failed(&failure.kind);
             let interrupted = self.interrupts.is_pending(self.budget.wake);
-            let is_over = interrupted || repeat == Repeat::Never || failure.kind == Kind::Final;
+            // Whoever has a lock to lose tries again also what is known to last: it may be mended in time.
+            let is_final = failure.kind == Kind::Final && !self.budget.insists();
+            let is_over = interrupted || repeat == Repeat::Never || is_final;
             if let (Kind::Moved(node), false) = (&failure.kind, is_over) {
                 if redirects < REDIRECTS {
                     // A redirection is not a failure.

@@ -314,3 +314,16 @@ fn an_editor_under_golock_edits() {
     }
     assert_eq!(server.locks(), [""; 0]);
 }
+
+/// As in a command substitution of an interactive shell: a job that wants the terminal is not stopped there.
+#[test]
+fn where_a_job_could_not_ask_for_the_terminal_it_has_it() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    shell.notes.write("reader", r#"read line </dev/tty; echo "read $line""#);
+    shell.line(r#"sh -c 'trap "" TTIN; $G sh $D/reader | cat >$D/got'"#);
+    shell.line("this");
+    assert_eq!(shell.notes.lines("got", 1), ["read this"]);
+    assert_eq!(shell.ask("echo $?"), "0");
+    assert_eq!(server.locks(), [""; 0]);
+}
