@@ -51,11 +51,20 @@ pub(crate) fn acquired(acquired: Acquired, token: &Token) -> Proof {
             assert!(second.is_some_and(|second| second <= now), "{} is not stale", value.escape_ascii());
             got(Reply::Bulk(value))
         }
-        Acquired::Held(status) => one(move |turn| {
-            let Some((_, get, record)) = asked_for(turn) else { return false };
-            let value = status.value.clone().unwrap_or_default();
-            get == Reply::Bulk(value) && get != token && is_record(record.as_ref(), status.record.as_ref())
-        }),
+        Acquired::Held(status) => {
+            // Or it was looked at once more.
+            let again = seen(status.clone());
+            Proof::All(Box::new(move |turns| {
+                let is_told = |turn: &Turn| {
+                    let Some((_, get, record)) = asked_for(turn) else { return [false; 2] };
+                    let (value, is_others) = (status.value.clone().unwrap_or_default(), get != token);
+                    let is_whole = get == Reply::Bulk(value) && is_record(record.as_ref(), status.record.as_ref());
+                    [is_others && is_whole, is_others && matches!(get, Reply::Bulk(_))]
+                };
+                let told = |which: usize| turns.iter().any(|turn| is_told(turn)[which]);
+                told(0) || (told(1) && again.holds(turns))
+            }))
+        }
     }
 }
 

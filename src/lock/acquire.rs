@@ -23,15 +23,17 @@ pub enum Acquired {
 /// same outcome, because SET NX does nothing then. Whoever `looks` gets the record of a lock that is held as well.
 pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Result<Acquired, Unsure> {
     let (options, token) = (lease.options.clone(), lease.token.clone());
-    let (seconds, looks) = (options.ttl().as_secs().to_string(), Cell::new(looks));
+    let seconds = options.ttl().as_secs().to_string();
+    let wanted = options.record.as_ref().filter(|_| looks).map(|record| &record.key[..]);
+    // Asked for once: what stands there may be too long for a reply, and must not fail the lock.
+    let asks = Cell::new(wanted);
     for _ in 0..ROUNDS {
         lease.ask_for(redis.now());
         let answer = redis.exchange(Repeat::Always, &|_, request| {
             request.push(&[b"SET", &options.name, token.as_bytes(), b"NX", b"EX", seconds.as_bytes()]);
             request.push(&[b"GET", &options.name]);
-            // Asked for once: what stands there may be too long for a reply, and must not fail the lock.
-            if let Some(record) = options.record.as_ref().filter(|_| looks.take()) {
-                request.push(&[b"GET", &record.key]);
+            if let Some(record) = asks.take() {
+                request.push(&[b"GET", record]);
                 request.informs = 1;
             }
         });
@@ -42,6 +44,11 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Resu
         let was_set = matches!(replies.first(), Some(Reply::Status(_)));
         let judged = judge(replies, &token, redis.unix_second());
         match judged.map_err(|error| Unsure { error, may_hold: repeated || was_set })? {
+            Some(Acquired::Held(status)) if wanted.is_some() && seen.is_none() => {
+                // It may have gone since; it was held all the same.
+                let known = super::status(redis, &options.name, wanted).ok().filter(|seen| seen.value.is_some());
+                return Ok(Acquired::Held(known.unwrap_or(status)));
+            }
             Some(Acquired::Held(status)) => return Ok(Acquired::Held(with_record(status, seen))),
             Some(acquired) => return Ok(acquired),
             None => {}

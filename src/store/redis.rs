@@ -53,11 +53,10 @@ impl<'a> RedisStore<'a> {
         lock::status(self.client.with(budget), name, record.as_ref().map(|record| &record.key[..]))
     }
 
-    /// That another holds the lock, with all that can be known of it, if VERBOSE or `MAX_AGE` asks and it comes within a second;
+    /// That another holds the lock, with all that can be known of it, if VERBOSE asks for that and it comes within a second;
     /// without the password, which the server may repeat.
     fn busy(mut self: Box<Self>, mut status: Status) -> Attempt<'a> {
-        // A redirection, or trouble that has passed, may have cost the look at the record.
-        if self.config.verbose || (self.config.max_age.is_some() && status.record.is_none()) {
+        if self.config.verbose {
             let budget = Budget { attempts: 0, until: Instant::after(LOOK), ..self.client.patience };
             // It may have gone since; the run is skipped all the same.
             status = self.look(budget).ok().filter(|seen| seen.value.is_some()).unwrap_or(status);
