@@ -102,7 +102,7 @@ fn patient(port: u16, release: &str) -> Golock {
 /// happened.
 fn late(server: &Server, exchange: usize, golock: impl Fn(Golock) -> Golock, meanwhile: impl FnOnce()) -> (i32, usize) {
     let (line, job) = (Withheld::start(server.port(), exchange), Job::exits(7));
-    let running = golock(patient(line.port(), "1")).args(job.command()).spawn();
+    let running = golock(patient(line.port(), "4")).args(job.command()).spawn();
     line.wait_answered();
     until("the lock expires", || server.get(NAME).is_none());
     meanwhile();
@@ -129,7 +129,7 @@ fn an_answer_that_comes_when_another_has_the_lock_starts_nothing() {
 fn an_answer_that_comes_when_the_lock_is_over_sets_it_again() {
     each(&[ACQUIRE, CONFIRM], |&exchange| {
         let server = Server::start(&[]);
-        // With a RELEASE of one second it may be over again when the job ends, which is told then.
+        // With a RELEASE of a few seconds it may be over again when the job ends, which is told then.
         assert_eq!(late(&server, exchange, |golock| golock, || ()), (7, 1));
     });
     let server = Server::start(&[]);
@@ -155,7 +155,7 @@ fn where_eval_is_refused_nothing_starts_on_a_lock_that_may_be_over() {
             }
         };
         let (line, job) = (Withheld::start(server.port(), ACQUIRE), Job::exits(7));
-        let running = patient(line.port(), "1").args(job.command()).spawn();
+        let running = patient(line.port(), "4").args(job.command()).spawn();
         line.wait_answered();
         until("the lock expires", || server.get(NAME).is_none());
         meanwhile();
