@@ -33,7 +33,8 @@ impl ExecError {
     /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
         let bytes = command.as_bytes();
-        let (why, hint) = match (self, assigned(bytes)) {
+        let variable = assigned(bytes);
+        let (why, hint) = match (self, variable) {
             (Self::NotFound, Some(_)) => ("not found", "; a variable is set by env NAME=VALUE COMMAND"),
             (Self::NotFound, None) if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
                 ("not found", "; a shell's line is run by sh -c")
@@ -41,7 +42,7 @@ impl ExecError {
             (Self::NotFound, None) => ("not found", ""),
             (Self::NotExecutable, _) => ("not executable", ""),
         };
-        words!("{}: {}{}", Escaped(assigned(bytes).unwrap_or(bytes)), why, hint)
+        words!("{}: {}{}", Escaped(variable.unwrap_or(bytes)), why, hint)
     }
 }
 

@@ -106,8 +106,8 @@ impl<'p> Page<'p> {
         let mut jobs = Vec::new();
         while !rest.is_empty() {
             let length = number(word(&mut rest)?)?;
-            let (key, behind) =
-                rest.split_at_checked(usize::try_from(length).ok().filter(|&length| length < KEY_LIMIT)?)?;
+            let length = usize::try_from(length).ok().filter(|&length| length < KEY_LIMIT)?;
+            let (key, behind) = rest.split_at_checked(length)?;
             rest = behind;
             let Some(name) = key.strip_prefix(&start[..]) else { continue };
             let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);

@@ -230,14 +230,12 @@ impl LocalStore<'_> {
             self.content.grace = (0, 0);
         }
         let done = match late.as_ref().or(self.file.as_ref().filter(|_| is_ours)) {
-            Some(file) => {
-                let written = lockfile::write(file, &self.content);
-                if !self.content.is_needed() {
-                    // Where another is about to delete something, the next sweep finds it.
-                    let _ = lockfile::remove(file, &self.path);
-                }
-                written.map(|()| true)
-            }
+            Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
+            // Where another is about to delete something, the next sweep finds it, and nobody a grace.
+            Some(file) => match lockfile::remove(file, &self.path) {
+                Err(_) => lockfile::write(file, &self.content).map(|()| true),
+                Ok(_) => Ok(true),
+            },
             None => Ok(false),
         };
         self.unlock();
