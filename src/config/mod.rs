@@ -247,24 +247,23 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 /// The host, without the brackets that an IPv6 address may have.
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
-    let (by_url, is_unix) = (settings.is_by_url(Id::Host), given.starts_with(b"unix:"));
-    if !by_url && !is_unix && given.windows(3).any(|part| part == b"://") {
+    let utf8 = || std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"));
+    if settings.is_by_url(Id::Host) {
+        return utf8().map(str::to_owned);
+    }
+    if given.starts_with(b"unix:") {
+        return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
+    }
+    // What stands there may be a password: the value is shown only below.
+    if given.windows(3).any(|part| part == b"://") {
         return Err(words!("{}: it is a URL; that is {}", place, settings.alike(Id::Host, Id::Url)));
     }
-    if !by_url && !is_unix && given.contains(&b'@') {
-        // What stands there may be a password.
-        return Err(words!(
-            "{}: it holds a user or a password; they belong into {}",
-            place,
-            settings.alike(Id::Host, Id::Url)
-        ));
+    if given.contains(&b'@') {
+        let url = settings.alike(Id::Host, Id::Url);
+        return Err(words!("{}: it holds a user or a password; they belong into {}", place, url));
     }
-    let host = std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"))?;
+    let host = utf8()?;
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        _ if by_url => return Ok(host.to_owned()),
-        _ if is_unix => {
-            return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
-        }
         Some(parts) => parts,
         // More than one colon is an IPv6 address.
         None if host.matches(':').count() == 1 => host.split_at(host.find(':').unwrap_or(host.len())),
