@@ -190,7 +190,7 @@ fn a_print_that_nobody_reads_does_not_outlive_a_signal() {
             let pipe = notes.path("pipe");
             rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from(0o600)).unwrap();
             // A pipe takes 64 KiB.
-            let fill = format!("ulimit -c 0; exec 1<>{}; head -c 65536 /dev/zero", quoted(&pipe));
+            let fill = format!("exec 1<>{}; head -c 65536 /dev/zero; {}", quoted(&pipe), pristine());
             let golock = Golock::new(server.port()).set("LOCAL_DIR", local.path().join("locks")).args(words);
             let running = golock.prelude(&fill).spawn();
             // Before it prints it ends by itself.
