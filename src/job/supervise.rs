@@ -100,8 +100,8 @@ impl<'a> Supervisor<'a> {
         loop {
             while let Some(event) = self.next(lock)? {
                 if self.handle(event, lock) {
-                    self.terminal.finish(self.interrupts);
                     let (exit, was_out_of_reach) = (self.exit(), self.is_out_of_reach);
+                    self.terminal.finish(self.interrupts, !matches!(exit, Ok(ExitReason::Code(_))));
                     return Ok(Over { exit, was_out_of_reach, terminal: self.terminal });
                 }
             }

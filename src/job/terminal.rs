@@ -5,7 +5,7 @@ use crate::interrupt::{Interrupts, Whom};
 use crate::process::of_status;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getsid};
-use rustix::termios::{tcgetpgrp, tcsetpgrp};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,6 +15,8 @@ pub struct Terminal {
     ours: Pid,
     /// The job's group, if we have given it the terminal.
     job: Option<Pid>,
+    /// Its modes (echo, lines, ...) before the job had it.
+    modes: Option<Termios>,
     /// Whether the job gets it without asking for it.
     is_for_job: bool,
     /// Whether the job had it when it ended.
@@ -28,7 +30,8 @@ impl Terminal {
     pub fn open(interrupts: &Interrupts) -> Self {
         let tty = open_tty();
         let is_for_job = tty.is_some() && !may_be_wanted_by_others(interrupts);
-        Self { tty, ours: getpgrp(), job: None, is_for_job, was_given: false, is_interrupted: false }
+        let (job, modes, was_given, is_interrupted) = (None, None, false, false);
+        Self { tty, ours: getpgrp(), job, modes, is_for_job, was_given, is_interrupted }
     }
 
     /// Whether there is one.
@@ -58,6 +61,7 @@ impl Terminal {
         if let Some(tty) = self.tty.as_ref().filter(|_| self.is_ours()) {
             // It may have left the group in which it was started.
             let group = getpgid(Some(job)).unwrap_or(job);
+            self.modes = self.modes.take().or_else(|| tcgetattr(tty).ok());
             self.job = tcsetpgrp(tty, group).is_ok().then_some(group);
             (self.is_for_job, self.is_interrupted) = (true, false);
         }
@@ -89,10 +93,14 @@ impl Terminal {
         self.is_interrupted = self.is_ours();
     }
 
-    /// Takes it back from a job that has ended; also for a process that has just been stopped because the job had it.
-    pub fn finish(&mut self, interrupts: &Interrupts) {
+    /// Takes it back from a job that has ended; also for a process that has just been stopped because the job had it. What
+    /// died of a signal could not put its modes back, and what it has changed for good counts.
+    pub fn finish(&mut self, interrupts: &Interrupts, is_killed: bool) {
         self.was_given = self.is_given();
         self.take();
+        if let Some((tty, modes)) = self.tty.as_ref().zip(self.modes.as_ref()).filter(|_| self.was_given && is_killed) {
+            let _ = tcsetattr(tty, OptionalActions::Now, modes);
+        }
         if self.was_given && (interrupts.forget(Signal::TTIN) | interrupts.forget(Signal::TTOU)) {
             interrupts.continue_group();
         }

@@ -31,6 +31,9 @@ const UNRECORDED: &str = "return ARGV[1]";
 ///   lock is left as it was, so that this bound stays true. If it is empty, neither is asked.
 /// - `ARGV[7]`: a run that began then or before, by Redis's clock, is known to have been too early to serve.
 ///
+/// A success or a first record that is ahead of now was written when the clock was, and counts as of now: it would hide for
+/// long that nothing succeeds.
+///
 /// The token stands in the record of its run: only this tells a run from one of the same host and process id in another
 /// container. If the run has ended there, this request was under way for longer than the run, and begins nothing. In
 /// the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
@@ -53,9 +56,9 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
     if a<g then redis.call('DEL',KEYS[1]) return ARGV[1]..' served' end \
     if not p or p<0 or a<g+ARGV[2]-p then back() return ARGV[1]..' unsure '..N(a)..' '..s end end \
     l=' last='..(d=='' and '?' or u)..'@'..h..m if d=='' then b=b+1 end end \
-    local y=N(math.max((f or 0)+1,t[1]*1000000+t[2])) \
-    e=redis.pcall('SET',KEYS[2],'fence='..y..' '..ARGV[5]..' start='..N(n)..' end= result= ok='..(o or '')\
-    ..' failed='..N(b or 0)..' first='..(i or N(n))..l,'PX',ARGV[4]).err \
+    local y,C=N(math.max((f or 0)+1,t[1]*1000000+t[2])),function(v) return (tonumber(v) or 0)>n and N(n) or v end \
+    e=redis.pcall('SET',KEYS[2],'fence='..y..' '..ARGV[5]..' start='..N(n)..' end= result= ok='..C(o or '')\
+    ..' failed='..N(b or 0)..' first='..C(i or N(n))..l,'PX',ARGV[4]).err \
     return ARGV[1]..' '..(e or y)";
 
 /// Why a lock that we got too late is not used.

@@ -138,17 +138,20 @@ impl Record {
     pub fn begin(before: Option<&Self>, run: &Run, now: u64) -> Self {
         let [fence, mut failed] = ["fence", "failed"].map(|field| before.and_then(|before| before.number(field)));
         let fence = fence.map_or(0, |fence| fence.saturating_add(1)).max(now * 1000);
-        let first = before.and_then(|before| before.number("first")).unwrap_or(now);
-        let (mut ok, mut last) = (&b""[..], Vec::new());
+        // What is ahead of now was written when the clock was, and would hide for long that nothing succeeds.
+        let [ok, first] = ["ok", "first"].map(|field| Some(before?.number(field)?.min(now)));
+        let ok = ok.map_or(String::new(), |ok| ok.to_string());
+        let mut last = Vec::new();
         if let Some(before) = before {
             let end = before.text("end");
             failed = failed.map(|failed| failed.saturating_add(end.is_empty().into()));
             let result = if end.is_empty() { b"?" } else { before.text("result") };
-            (ok, last) = (before.text("ok"), [b" last=", result, b"@", before.text("host")].concat());
+            last = [b" last=", result, b"@", before.text("host")].concat();
         }
         let start = [format!("fence={fence} ").as_bytes(), &run.identity()].concat();
-        let times = [format!(" start={now} end= result= ok=").as_bytes(), ok].concat();
-        Self([&start[..], &times, format!(" failed={} first={first}", failed.unwrap_or(0)).as_bytes(), &last].concat())
+        let (failed, first) = (failed.unwrap_or(0), first.unwrap_or(now));
+        let times = format!(" start={now} end= result= ok={ok} failed={failed} first={first}");
+        Self([&start[..], times.as_bytes(), &last].concat())
     }
 
     /// The same, when the run has ended `now`.

@@ -205,10 +205,11 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         if !lockfile::lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours) {
             return false;
         }
-        let told = lockfile::read(&file).is_ok_and(|content| content.is_needed());
-        let kept_until = unix_milliseconds() + milliseconds(TOLD);
+        // What is further ahead was written when the clock was.
+        let (now, most) = (unix_milliseconds(), milliseconds(TOLD));
+        let told = lockfile::read(&file).is_ok_and(|content| (now + 1..=now + most).contains(&content.kept_until));
         if !told {
-            let _ = lockfile::write(&file, &Content { kept_until, ..Content::default() });
+            let _ = lockfile::write(&file, &Content { kept_until: now + most, ..Content::default() });
         }
         !told
     }

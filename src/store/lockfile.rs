@@ -144,14 +144,14 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Deletes the files in `folder` that are no longer needed, looking at `most` of them from any on. Whoever has one of them
-/// open checks, after locking it, that it still stands there.
+/// open checks, after locking it, that it still stands there; who finds it shared, as here, tries again and does not skip.
 pub(super) fn sweep(folder: &Path, most: usize) {
     let mut files = files(folder).unwrap_or_default();
     let start = usize::try_from(random() >> 33).unwrap_or(0) % files.len().max(1);
     files.rotate_left(start);
     for path in files.into_iter().take(most) {
         if let Ok(file) = open(&path, false)
-            && lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok_and(|ours| ours)
+            && lock(&file, FlockOperation::NonBlockingLockShared).is_ok_and(|shared| shared)
             && read(&file).is_ok_and(|content| !content.is_needed())
         {
             let _ = remove(&file, &path);

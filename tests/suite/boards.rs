@@ -241,6 +241,11 @@ fn in_a_cluster_the_jobs_of_the_node_that_was_asked_are_listed() {
         let here = keys.iter().filter(|(home, _)| *home == node).map(|(_, key)| format!("cronlock.{key}"));
         assert_eq!(listed, here.collect());
     }
+    // A user who may do what the README says.
+    let user = ["SETUSER", "app", "on", ">secret", "~cronlock.*", "-@all", "+eval", "+get", "+ttl", "+pttl", "+time"];
+    cluster.node(0).query::<()>(&[&["ACL"], &user[..], &["+scan", "+cluster|info"]].concat());
+    let done = Golock::new(cluster.node(0).port()).set("USER", "app").set("AUTH", "secret").args(["--list"]).run();
+    assert_eq!((done.code, &*done.stderr), (0, "golock: these are the jobs of one node of a cluster\n"));
 }
 
 /// A KEY with a hash tag whose lock lives on this node.

@@ -84,6 +84,19 @@ fn somebody_who_looks_makes_nobody_skip() {
     assert_eq!((running.wait().code, job.runs()), (7, 1));
 }
 
+/// A list sweeps first, and every run at times; here for two seconds.
+#[test]
+fn a_sweep_makes_nobody_skip() {
+    let (host, job) = (Host::new(), Job::exits(7));
+    host.run(&Job::exits(7)).assert_silent(7);
+    let inject = "-e trace=flock -e inject=flock:delay_exit=2000000:when=1";
+    let list = host.anonymous().prelude(&format!(r#"exec strace -D -qq -o /dev/null {inject} "$0" "$@""#));
+    let sweep = list.args(["--list"]).spawn();
+    until("it looks at the file", || File::open(host.file()).unwrap().try_lock().is_err());
+    host.run(&job).assert_silent(7);
+    assert_eq!((sweep.wait().code, job.runs()), (0, 1));
+}
+
 #[test]
 fn a_file_that_is_deleted_before_it_is_locked_is_not_the_lock() {
     let (host, job) = (Host::new(), Job::exits(7));

@@ -7,7 +7,7 @@ use crate::support::golock::Golock;
 use crate::support::job_tools::Notes;
 use crate::support::ledger::{Ledger, NAME, Witness, host, now};
 use crate::support::scripted::{read_commands, send};
-use crate::support::{Action, Direction, Fault, Proxy, Scripted, Server, abreast, each};
+use crate::support::{Action, Direction, Fault, Proxy, Scripted, Server, abreast, each, until};
 
 /// 3 days, 2 hours and a half.
 const LONG: u64 = ((3 * 24 + 2) * 60 + 30) * 60_000;
@@ -256,6 +256,33 @@ fn a_success_that_is_far_ahead_is_none() {
         held.ledger.forge(running(&format!("end= result= ok={} failed=0 first={first}", now() + LONG)).as_bytes());
         held.skipper().run().assert_one_line(203, &["sh has not succeeded for 3 d 2 h"]);
     }
+}
+
+/// Nor is the first record: a run that begins dates both anew, or a job that fails would be in order until then.
+#[test]
+fn what_is_far_ahead_counts_from_the_next_run_on() {
+    let ahead = now() + 400 * 86_400_000;
+    for (ledger, ok) in Ledger::both().into_iter().zip([String::new(), ahead.to_string()]) {
+        let before = format!("start={ahead} end={ahead} result=1 ok={ok} failed=0 first={ahead}");
+        ledger.forge(format!("fence=7 host=web2 pid=4711 program=backup.sh {before}").as_bytes());
+        ledger.golock().args(["false"]).run().assert_silent(1);
+        assert!(ledger.number("first") <= now(), "{}", ledger.record());
+        assert!(ledger.field("ok").is_empty() == ok.is_empty() && (ok.is_empty() || ledger.number("ok") <= now()));
+        until("it is a second ago", || ledger.number("first") + 1001 < now());
+        let done = ledger.golock().set("MAX_AGE", "1").args(["false"]).run();
+        done.assert_one_line(1, &["false has not succeeded for "]);
+    }
+}
+
+/// The clock was, too, when that was noted.
+#[test]
+fn what_was_told_far_ahead_is_told_again() {
+    let held = Held::new(Ledger::local());
+    held.ledger.forge(overdue("").as_bytes());
+    let until = now() + LONG;
+    fs::write(held.ledger.locks().join(format!(".late.{NAME}")), format!("0 0  {until}\n\n")).unwrap();
+    held.skipper().run().assert_one_line(203, &["sh has not succeeded for 3 d 2 h; "]);
+    held.skipper().run().assert_silent(203);
 }
 
 /// The host of that run has a space in its name.

@@ -153,6 +153,23 @@ fn on_a_terminal_a_job_is_told_to_end_before_it_is_killed() {
     assert_eq!(tenant.notes.read("log"), "TERM\n");
 }
 
+/// As a shell does it: what was killed could not, as a prompt for a password or an editor.
+#[test]
+fn the_modes_of_a_job_that_dies_of_a_signal_die_with_it() {
+    let server = Server::start(&[]);
+    let ends =
+        [("kill -9 $$", "0", 137), ("kill -TERM $$", "0", 143), ("exec sleep 1000", "1", 202), ("exit 3", "0", 3)];
+    each(&ends, |&(end, timeout, code)| {
+        for lease in ["0", "60"] {
+            let (desk, notes) = (Desk::new(), Notes::new());
+            let golock = graceless(server.port()).set("LEASE", lease).set("TIMEOUT", timeout);
+            let done = desk.at("", golock).args(notes.job(&format!("stty -echo -icanon; {end}"))).run();
+            // What exits has set them for good.
+            assert_eq!((done.code, desk.is_in_order()), (code, code != 3), "{end}");
+        }
+    });
+}
+
 #[test]
 fn on_a_terminal_golock_forwards_the_signals_that_others_send() {
     let server = Server::start(&[]);
