@@ -268,7 +268,9 @@ impl Interrupts {
             let is_child = arrived == set(&[Signal::CHILD]);
             let ignored = if is_child { 0 } else { *self.ignored.get_or_init(inherited_ignores) };
             let heard = arrived & !ignored;
-            self.pending.set(self.pending.get() | heard);
+            // As the kernel has it, SIGCONT takes back the stops that came before it.
+            let undone = if arrived == set(&[Signal::CONT]) { set(&JOB_CONTROL) } else { 0 };
+            self.pending.set(self.pending.get() & !undone | heard);
             if heard & set(&TERMINATION) != 0 && self.asked_to_end.get().is_none() {
                 self.asked_to_end.set(Some(Instant::now()));
             }
