@@ -11,9 +11,10 @@ use crate::lock::{digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::words;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::fcntl_dupfd_cloexec;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// One run in `SWEEPS` sweeps the folder, looking at `SWEPT` of its files.
 const SWEEPS: u64 = 16;
 const SWEPT: usize = 200;
+
+/// The least number of the descriptor that the job inherits: scripts use small ones for themselves (`exec 3>&1 4>&2`), and
+/// would let go of the lock by that.
+const DESCRIPTOR: RawFd = 256;
 
 /// How long nobody else says that a job is overdue.
 const TOLD: Duration = Duration::from_hours(1);
@@ -154,6 +159,7 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let content = Content { grace: (now + grace, grace), token, kept_until, record };
         self.log.debug(words!("got the lock, for {} at most", Span(*release)));
         lockfile::write(&file, &content).map_err(self.failed("write"))?;
+        let file = fcntl_dupfd_cloexec(&file, DESCRIPTOR).map_or(file, File::from);
         (self.file, self.content, self.hold_end) = (Some(file), content, hold_end);
         Ok(Attempt::Acquired(self))
     }
