@@ -3,8 +3,9 @@
 
 use crate::interrupt::{Interrupts, Whom};
 use crate::process::of_status;
+use nix::unistd::{self, getpgid, getpid, getsid};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
-use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getsid};
+use rustix::process::{Pid, Signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// The terminal that golock was started from, whatever its stdin is.
 pub struct Terminal {
     tty: Option<OwnedFd>,
-    ours: Pid,
+    ours: Option<Pid>,
     /// The job's group, if we have given it the terminal.
     job: Option<Pid>,
     /// Its modes (echo, lines, ...) before the job had it.
@@ -31,7 +32,7 @@ impl Terminal {
         let tty = open_tty();
         let is_for_job = tty.is_some() && !may_be_wanted_by_others(interrupts);
         let (job, modes, was_given, is_interrupted) = (None, None, false, false);
-        Self { tty, ours: getpgrp(), job, modes, is_for_job, was_given, is_interrupted }
+        Self { tty, ours: group(None), job, modes, is_for_job, was_given, is_interrupted }
     }
 
     /// Whether there is one.
@@ -47,8 +48,8 @@ impl Terminal {
     /// its foreground, or the job of a golock in the group is, this one or another one of the same pipeline.
     pub fn is_ours(&self) -> bool {
         let foreground = self.foreground();
-        let is_of_our_group = |leader| parent(leader).is_some_and(|parent| getpgid(Some(parent)) == Ok(self.ours));
-        foreground.is_some_and(|group| group == self.ours || Some(group) == self.job || is_of_our_group(group))
+        let is_of_our_group = |leader| parent(leader).is_some_and(|parent| group(Some(parent)) == self.ours);
+        foreground.is_some_and(|leader| [self.ours, self.job].contains(&foreground) || is_of_our_group(leader))
     }
 
     /// Whether the job's group has it, because we have put it there.
@@ -60,7 +61,7 @@ impl Terminal {
     pub fn give(&mut self, job: Pid) {
         if let Some(tty) = self.tty.as_ref().filter(|_| self.is_ours()) {
             // It may have left the group in which it was started.
-            let group = getpgid(Some(job)).unwrap_or(job);
+            let group = group(Some(job)).unwrap_or(job);
             self.modes = self.modes.take().or_else(|| tcgetattr(tty).ok());
             self.job = tcsetpgrp(tty, group).is_ok().then_some(group);
             (self.is_for_job, self.is_interrupted) = (true, false);
@@ -69,15 +70,15 @@ impl Terminal {
 
     /// Gives it to `job`, unless others have it or may want it as well: then the job has to ask.
     pub fn offer(&mut self, job: Pid) {
-        if self.is_for_job && self.foreground() == Some(self.ours) {
+        if self.is_for_job && self.foreground() == self.ours {
             self.give(job);
         }
     }
 
     /// Takes it back from the job. golock blocks SIGTTOU, so that this is allowed from the background.
     pub fn take(&mut self) {
-        if let Some(tty) = self.tty.as_ref().filter(|_| self.is_given()) {
-            let _ = tcsetpgrp(tty, self.ours);
+        if let Some((tty, ours)) = self.tty.as_ref().zip(self.ours).filter(|_| self.is_given()) {
+            let _ = tcsetpgrp(tty, ours);
         }
     }
 
@@ -148,6 +149,13 @@ fn may_be_wanted_by_others(interrupts: &Interrupts) -> bool {
     // Where SIGTTIN is ignored, as a shell does in $(...), a job that has to ask is not heard, but fails.
     let can_ask = || !interrupts.ignores(Signal::TTIN);
     interrupts.ignores(Signal::INT) || ((is_pipe(&io::stdin()) || is_pipe(&io::stdout())) && can_ask())
+}
+
+/// The process group of any process, or ours. In a PID namespace of its own (unshare -pf) a process may not see it; rustix
+/// takes for granted that it does.
+fn group(pid: Option<Pid>) -> Option<Pid> {
+    let pid = pid.map(|pid| unistd::Pid::from_raw(pid.as_raw_nonzero().get()));
+    getpgid(pid).ok().and_then(|group| Pid::from_raw(group.as_raw()))
 }
 
 /// The parent of any process (proc(5)).
