@@ -33,8 +33,9 @@ impl ExecError {
     /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
         let bytes = command.as_bytes();
-        let variable = assigned(bytes);
-        let (why, hint) = match (self, variable) {
+        let harmless = harmless(bytes);
+        let (why, hint) = match (self, harmless) {
+            (Self::NotFound, Some(part)) if part.ends_with(b"/") => ("not found", "; a server is named by --url URL"),
             (Self::NotFound, Some(_)) => ("not found", "; a variable is set by env NAME=VALUE COMMAND"),
             (Self::NotFound, None) if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
                 ("not found", "; a shell's line is run by sh -c")
@@ -42,15 +43,16 @@ impl ExecError {
             (Self::NotFound, None) => ("not found", ""),
             (Self::NotExecutable, _) => ("not executable", ""),
         };
-        words!("{}: {}{}", Escaped(variable.unwrap_or(bytes)), why, hint)
+        words!("{}: {}{}", Escaped(harmless.unwrap_or(bytes)), why, hint)
     }
 }
 
-/// The name and the equals sign, if `command` begins as the assignment of a variable does; its value may be a password.
-fn assigned(command: &[u8]) -> Option<&[u8]> {
-    let name = command.split_inclusive(|&byte| byte == b'=').next()?;
-    let letters = name.strip_suffix(b"=").filter(|letters| !letters.is_empty())?;
-    letters.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').then_some(name)
+/// The name and the equals sign, if `command` begins as the assignment of a variable does, or the scheme, if it is a URL:
+/// what is behind may be a password.
+fn harmless(command: &[u8]) -> Option<&[u8]> {
+    let end = command.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').filter(|end| *end > 0)?;
+    let mark = [&b"="[..], b"://"].into_iter().find(|mark| command[end..].starts_with(mark))?;
+    Some(&command[..end + mark.len()])
 }
 
 /// The base name of a command; all of it if it looks like a line for a shell.
@@ -58,7 +60,7 @@ pub fn base_name(command: &OsStr) -> &[u8] {
     let bytes = command.as_bytes();
     let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
     let base = bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default();
-    assigned(bytes).unwrap_or(base)
+    harmless(bytes).unwrap_or(base)
 }
 
 /// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be
