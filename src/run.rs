@@ -169,7 +169,8 @@ impl Call<'_> {
         self.report.debug(words!("started {} as process {}", Escaped::path(&path), pid));
         let supervisor = Supervisor::new(job, terminal, self.config.limits, &interrupts, self.report);
         let Over { exit, was_out_of_reach, terminal } = supervisor.supervise(held.as_mut()).map_err(|error| {
-            failed(words!("cannot wait for the command: {}; its lock stays until RELEASE", Cause(&error)))
+            self.report.about_job(&words!("cannot wait for the command: {}; its lock stays", Cause(&error)));
+            (Outcome::Failed, None)
         })?;
         let exit = match exit {
             Ok(exit) => exit,

@@ -99,6 +99,23 @@ fn without_proc_a_job_runs_though_unbound() {
     assert_eq!(server.locks(), [""; 0]);
 }
 
+/// There golock's process group has no number, nor has its parent.
+#[test]
+fn in_a_pid_namespace_of_its_own_a_job_runs_as_elsewhere() {
+    let inside = ["-pf", "--mount-proc"];
+    if !Command::new("unshare").args(inside).arg("true").output().is_ok_and(|done| done.status.success()) {
+        return println!("not tested: there is no right to a namespace");
+    }
+    let server = Server::start(&[]);
+    each(&["0", "60"], |lease| {
+        let golock = leasing(server.port(), lease)
+            .set("KEY", lease)
+            .prelude(&format!(r#"exec unshare {} "$0" "$@""#, inside.join(" ")));
+        golock.args(["sh", "-c", "exit 7"]).run().assert_silent(7);
+    });
+    assert_eq!(server.locks(), [""; 0]);
+}
+
 #[test]
 fn the_job_is_the_only_child_of_golock() {
     let server = Server::start(&[]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::local::{Host, ttl};
-use crate::support::job_tools::Notes;
+use crate::support::job_tools::{Notes, WHILE_NOTED};
 use crate::support::soak::{Dice, seed};
 use crate::support::wait::holds_within;
 use crate::support::watch::descriptors;
@@ -155,6 +155,22 @@ fn a_killed_holder_leaves_the_lock_to_its_job() {
     job.open_gate();
     waiting.wait().assert_silent(3);
     assert!(!is_alive(&pid));
+}
+
+/// Scripts save their output in descriptors of small numbers, whatever those were before.
+#[test]
+fn a_job_that_takes_small_descriptors_for_itself_keeps_the_lock() {
+    let (host, notes) = (Host::new(), Notes::new());
+    let takes: Vec<String> = (3..=9).map(|number| format!("{number}>&2")).collect();
+    let job = notes.job(&format!(r#"exec {}; echo $$ >"$0/pid"; {WHILE_NOTED}"#, takes.join(" ")));
+    let holder = host.golock().args(job).spawn();
+    let pid = notes.pid("pid").to_string();
+    holder.signal(Signal::KILL);
+    holder.wait();
+    host.run(&Job::exits(3)).assert_silent(200);
+    notes.write("open", "");
+    until("the job has ended", || !is_alive(&pid));
+    host.run(&Job::exits(3)).assert_silent(3);
 }
 
 /// A job that has a lock of its own for as long as it lives, and tells if another one has. Where the tests run as root it

@@ -3,9 +3,10 @@
 use crate::job_control::{continue_in_foreground, interrupt, is_stopped, shell};
 use crate::quiet::may_trace;
 use crate::support::desk::{CTRL_C, CTRL_Z, Shell};
-use crate::support::job_tools::graceless;
-use crate::support::watch::{below, command_line};
+use crate::support::job_tools::{Notes, WHILE_NOTED, graceless};
+use crate::support::watch::{below, command_line, is_asleep};
 use crate::support::{Server, each, until};
+use rustix::process::Signal;
 
 /// golock, of which each of these system calls begins half a second late. strace itself is in a process group of its own,
 /// where no key reaches it.
@@ -73,6 +74,26 @@ fn a_key_that_comes_while_the_job_is_being_born_is_not_lost() {
         assert_eq!(shell.ask("jobs"), "");
     });
     until("the locks are released", || server.locks().is_empty());
+}
+
+/// As the kernel has it: whoever sends both in a row wants it to go on. Here golock hears of the second while it reads the first.
+#[test]
+fn a_stop_that_was_taken_back_stops_nothing() {
+    if !may_trace() {
+        return println!("skipped: no process may trace another here");
+    }
+    let (server, notes) = (Server::start(&[]), Notes::new());
+    // In the group of the tests it could be one that nobody would continue.
+    let late = "strace -D -qq -o /dev/null -e trace=read -e inject=read:delay_exit=500000";
+    let own_group = format!(r#"exec perl -e 'setpgrp; exec @ARGV' {late} "$0" "$@""#);
+    let golock = graceless(server.port()).prelude(&own_group);
+    let running = golock.args(notes.job(&format!(r#": >"$0/ready"; {WHILE_NOTED}; exit 7"#))).spawn();
+    until("the job runs, and golock sleeps", || notes.path("ready").exists() && is_asleep(running.pid()));
+    running.signal(Signal::TSTP);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    running.signal(Signal::CONT);
+    notes.write("open", "");
+    running.wait().assert_silent(7);
 }
 
 #[test]

@@ -106,6 +106,14 @@ fn a_password_given_twice_is_not_shown() {
     assert_kept(&done);
 }
 
+/// A URL in front of a command, as redis-cli would take it.
+#[test]
+fn the_password_of_a_url_that_is_no_command_is_not_shown() {
+    let done = Golock::new(1).set("VERBOSE", "yes").args(["rediss://:hunter2@host", "backup.sh"]).run();
+    assert!(done.code == 127 && done.stderr.contains("rediss://: not found"), "{done:?}");
+    assert!(!done.stderr.contains("hunter2"), "{done:?}");
+}
+
 /// A variable in front of a command, as a shell would take it.
 #[test]
 fn the_value_of_a_variable_that_is_no_command_is_not_shown() {

@@ -234,7 +234,9 @@ fn a_command_that_is_a_shells_line_says_how_to_run_it() {
         ("FOO=1", "FOO=: not found; a variable is set by env NAME=VALUE COMMAND"),
         ("_FOO_2=1", "_FOO_2=: not found; a variable is set by env NAME=VALUE COMMAND"),
         ("env FOO=1 backup.sh", "env FOO=1 backup.sh: not found; a shell's line is run by sh -c"),
+        ("redis://:word@h", "redis://: not found; a server is named by --url URL"),
         ("=1", "=1: not found"),
+        ("://h", "://h: not found"),
         ("FOO.1=1", "FOO.1=1: not found"),
         ("no-such-command", "no-such-command: not found"),
     ];

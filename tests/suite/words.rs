@@ -20,7 +20,7 @@ const TELLING: usize = 6;
 /// Messages that cannot be provoked from outside, and why.
 const UNPROVOKED: &[(&str, &str)] = &[
     ("cannot catch signals: {}", "the system has no descriptor left for us, but had some for the rest"),
-    ("cannot wait for the command: {}; its lock stays until RELEASE", "waitpid(2) fails for a child of our own"),
+    ("cannot wait for the command: {}; its lock stays", "waitpid(2) fails for a child of our own"),
     ("interrupted by a signal", "whoever is interrupted says how it ended, or is silent"),
     ("redis did not answer", "there is a last answer, or its error"),
     ("and no signal reached it: it runs as another user", "only root can make such a job (kill_after.rs)"),

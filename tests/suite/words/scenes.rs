@@ -351,7 +351,7 @@ fn commands() -> Vec<Told> {
     let run = |command: &str| stage.golock().args([command]).run().into();
     let file = stage.notes.path("backup.sh.txt").display().to_string();
     let mut told: Vec<Told> =
-        ["backup.sh;", "backup.sh >x", "A=backup.sh", "/nowhere/backup.sh", &file].map(run).into();
+        ["backup.sh;", "backup.sh >x", "A=backup.sh", "redis://h", "/nowhere/backup.sh", &file].map(run).into();
     let secret = stage.notes.path("secret");
     fs::write(&secret, PASSWORD).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
