@@ -236,20 +236,18 @@ impl LocalStore<'_> {
             // RELEASE or a reset has ended it.
             self.content.grace = (0, 0);
         }
-        let done = match late.as_ref().or(self.file.as_ref().filter(|_| is_ours)) {
-            Some(file) if self.content.is_needed() => lockfile::write(file, &self.content).map(|()| true),
+        let file = late.as_ref().or(self.file.as_ref().filter(|_| is_ours));
+        let (is_last, write) = (file.is_some(), |file| lockfile::write(file, &self.content));
+        let done = match file {
+            Some(file) if self.content.is_needed() => write(file),
             // Where another is about to delete something, the next sweep finds it, and nobody a grace.
-            Some(file) => match lockfile::remove(file, &self.path) {
-                Err(_) => lockfile::write(file, &self.content).map(|()| true),
-                Ok(_) => Ok(true),
-            },
-            None => Ok(false),
+            Some(file) => lockfile::remove(file, &self.path).or_else(|_| write(file)),
+            None => Ok(()),
         };
         self.unlock();
-        let is_last = done.unwrap_or_else(|error| {
+        if let Err(error) = done {
             self.log.debug(words!("the end of this run is not recorded: {}", Cause(&error)));
-            true
-        });
+        }
         (is_ours, is_last)
     }
 

@@ -122,20 +122,16 @@ pub(super) fn reset(path: &Path) -> io::Result<bool> {
         return Ok(true);
     }
     let _ = fs::remove_file(&new);
-    delete(path)
-}
-
-fn delete(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         removed => removed.map(|()| true),
     }
 }
 
-/// Deletes `file` if it stands at `path`; whether it did.
-pub(super) fn remove(file: &File, path: &Path) -> io::Result<bool> {
+/// Deletes `file` if it stands at `path`.
+pub(super) fn remove(file: &File, path: &Path) -> io::Result<()> {
     let _folder = guard(path)?;
-    if is_at(file, path) { delete(path) } else { Ok(false) }
+    if is_at(file, path) { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// What is in `folder`, but not more than is listed.
