@@ -27,6 +27,7 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Resu
     let wanted = options.record.as_ref().filter(|_| looks).map(|record| &record.key[..]);
     // Asked for once: what stands there may be too long for a reply, and must not fail the lock.
     let asks = Cell::new(wanted);
+    let mut may_hold = false;
     for _ in 0..ROUNDS {
         lease.ask_for(redis.now());
         let answer = redis.exchange(Repeat::Always, &|_, request| {
@@ -37,13 +38,14 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Resu
                 request.informs = 1;
             }
         });
-        let answer = answer.map_err(|lost| Unsure { may_hold: lost.may_be_done, error: lost.into() })?;
+        let answer = answer.map_err(|lost| Unsure { may_hold: may_hold || lost.may_be_done, error: lost.into() })?;
         lease.asked_at = answer.asked;
-        let (repeated, mut replies) = (answer.repeated, answer.replies);
+        let mut replies = answer.replies;
         let seen = if replies.len() > 2 { replies.pop() } else { None };
-        let was_set = matches!(replies.first(), Some(Reply::Status(_)));
+        // Also if nothing is there in the end: a proxy may have asked a replica that lags.
+        may_hold |= answer.repeated || matches!(replies.first(), Some(Reply::Status(_)));
         let judged = judge(replies, &token, redis.unix_second());
-        match judged.map_err(|error| Unsure { error, may_hold: repeated || was_set })? {
+        match judged.map_err(|error| Unsure { error, may_hold })? {
             Some(Acquired::Held(status)) if wanted.is_some() && seen.is_none() => {
                 // It may have gone since; it was held all the same.
                 let known = super::status(redis, &options.name, wanted).ok().filter(|seen| seen.value.is_some());
@@ -55,7 +57,7 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Resu
         }
     }
     let error = Error::Failed("the lock disappears as soon as it is set; is redis out of memory?");
-    Err(Unsure { error, may_hold: false })
+    Err(Unsure { error, may_hold })
 }
 
 /// What the replies to SET and GET mean at the Unix second `now`; `None`: the lock has vanished in between. Only GET decides
@@ -141,6 +143,14 @@ mod tests {
             let unsure = acquire(&mut redis, &mut lease(0, 60, None), false);
             assert_eq!(unsure, Err(Unsure { error: refused.clone(), may_hold }));
         }
+    }
+
+    #[test]
+    fn what_an_earlier_round_has_set_is_not_forgotten() {
+        let both = |set| (0, Some(vec![set, Reply::Nil]));
+        let nothing = (1..ROUNDS).map(|_| both(Reply::Nil));
+        let mut redis = timed([both(Reply::Status(b"OK".to_vec()))].into_iter().chain(nothing));
+        assert!(acquire(&mut redis, &mut lease(0, 60, None), false).is_err_and(|unsure| unsure.may_hold));
     }
 
     #[test]
