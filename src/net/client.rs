@@ -124,7 +124,12 @@ impl<'a> Client<'a> {
             return Ok(connection);
         }
         // That a login is refused for good is an answer, whoever asks.
-        let (connection, replies) = self.converse(connection, &request, deadline, false)?;
+        let done = self.converse(connection, &request, deadline, false);
+        if done.as_ref().is_err_and(|failure| failure.kind != Kind::Lost) {
+            // It has hung up, or says it in words of its own.
+            self.credentials.turned_away();
+        }
+        let (connection, replies) = done?;
         for (command, reply) in commands.iter().zip(replies) {
             match reply {
                 Reply::Status(words) if words == b"OK" => {}

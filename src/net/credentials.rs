@@ -57,6 +57,11 @@ impl Credentials {
         }
     }
 
+    /// The server does not want the password that it got.
+    pub(super) fn turned_away(&mut self) {
+        self.refused = self.current().map(<[u8]>::to_vec);
+    }
+
     pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
         let password = self.current().unwrap_or_default();
         let ends = [password.first(), password.last()];
@@ -65,7 +70,7 @@ impl Credentials {
             "AUTH" if is_odd => "; the password begins or ends with white space or a byte order mark",
             _ => "",
         };
-        self.refused = Some(password.to_vec());
+        self.turned_away();
         Failure::new(kind, words!("{} was refused: {}{}", command, Escaped(words), hint))
     }
 
