@@ -90,7 +90,7 @@ fn told(name: &[u8], released: Released) -> Result<Line, Line> {
     match released {
         Released::Free => Ok("released the lock".into()),
         Released::InGrace(left) => Ok(words!("released the lock, with {} of grace left", Span(left))),
-        Released::Lost => Err(words!("the lock {} was lost before the command ended", Escaped(name))),
+        Released::Lost => Err(words!("the lock {} was lost before it was released", Escaped(name))),
         Released::LeftToExpire => Ok("left the lock to expire: it cannot be released safely without EVAL".into()),
     }
 }

@@ -114,7 +114,7 @@ fn a_redis_that_is_flushed_while_the_job_runs_has_lost_lock_and_record() {
     ledger.server().query::<()>(&["FLUSHALL"]);
     assert_eq!(ledger.status().line, format!("{NAME} free"));
     witness.open();
-    golock.wait().assert_one_line(3, &[NAME, "was lost before the command ended"]);
+    golock.wait().assert_one_line(3, &[NAME, "was lost before it was released"]);
     assert_eq!(ledger.server().keys(), [""; 0]);
     let next = Witness::new();
     ledger.golock().args(next.job("exit 0")).run().assert_silent(0);

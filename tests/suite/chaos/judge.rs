@@ -140,8 +140,7 @@ impl Round {
             return Some("told of a job that did not run to its end");
         }
         let line = &run.done.stderr;
-        let known =
-            line.is_empty() || line.contains("lost before the command ended") || line.contains("cannot release");
+        let known = line.is_empty() || line.contains("lost before it was released") || line.contains("cannot release");
         let explained = if line.contains("lost before") {
             self.met_loss(run) || self.is_touched(run) || run.is_slow()
         } else {
