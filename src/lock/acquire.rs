@@ -60,6 +60,9 @@ pub fn acquire(redis: &mut dyn Exchange, lease: &mut Lease, looks: bool) -> Resu
     Err(Unsure { error, may_hold })
 }
 
+/// What GET shows is older than what SET did.
+const ELSEWHERE: &str = "it was set, and another's is read; does a proxy read from a replica?";
+
 /// What the replies to SET and GET mean at the Unix second `now`; `None`: the lock has vanished in between. Only GET decides
 /// who holds the lock: the reply to SET is that of its last repetition.
 fn judge(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired>, Error> {
@@ -70,7 +73,8 @@ fn judge(replies: Vec<Reply>, token: &Token, now: u64) -> Result<Option<Acquired
         (_, Reply::Error(words)) => Err(Error::Refused("GET", words)),
         (Reply::Status(_) | Reply::Nil, Reply::Nil) => Ok(None),
         (Reply::Status(_) | Reply::Nil, Reply::Bulk(value)) if is_past(&value, now) => Ok(Some(Acquired::Stale(value))),
-        (Reply::Status(_) | Reply::Nil, Reply::Bulk(value)) => Ok(Some(Acquired::Held(Status::held(value)))),
+        (Reply::Nil, Reply::Bulk(value)) => Ok(Some(Acquired::Held(Status::held(value)))),
+        (Reply::Status(_), Reply::Bulk(_)) => Err(Error::Failed(ELSEWHERE)),
         _ => Err(Error::Unexpected("SET and GET")),
     }
 }
@@ -109,7 +113,8 @@ mod tests {
             assert_eq!(judged(set, own(), &token), Ok(Some(Acquired::Ours)));
         }
         let ok = || Reply::Status(b"OK".to_vec());
-        assert_eq!(judged(ok(), bulk("other"), &token), Ok(Some(held("other"))));
+        assert_eq!(judged(Reply::Nil, bulk("other"), &token), Ok(Some(held("other"))));
+        assert_eq!(judged(ok(), bulk("other"), &token), Err(Error::Failed(ELSEWHERE)));
         assert_eq!(judged(ok(), Reply::Nil, &token), Ok(None));
         assert_eq!(judged(Reply::Nil, Reply::Nil, &token), Ok(None));
     }

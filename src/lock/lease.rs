@@ -19,6 +19,11 @@ const CONFIRM: &str = "local v,p=redis.call('GET',KEYS[1]) \
     if v~=ARGV[1] then redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) \
     else p=redis.call('PTTL',KEYS[1]) if p<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end end ";
 
+/// In front of [`CONFIRM`], for a renewal of the run that the record `KEYS[2]` tells of: once that has ended, the lock was
+/// released, and a renewal that arrives only then changes nothing.
+const UNLESS_OVER: &str = "local r=redis.pcall('GET',KEYS[2]) \
+    if type(r)=='string' and string.find(r,' end=%d.* by='..ARGV[1]) then return ARGV[1] end ";
+
 /// The end of [`CONFIRM`] where nothing is recorded.
 const UNRECORDED: &str = "return ARGV[1]";
 
@@ -63,7 +68,7 @@ const RECORDED: &str = "local t,r=redis.pcall('TIME'),redis.pcall('GET',KEYS[2])
 
 /// Why a lock that we got too late is not used.
 pub const TOO_LATE: &str =
-    "it was free only later than GRACE after the start, and another run may have served for this one";
+    "it was asked for later than GRACE after the start, and another run may have served for this one";
 
 /// The longest pause between two attempts at a renewal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -252,20 +257,25 @@ impl Lease {
         let (options, token, hold_end) = (&self.options, self.token.as_bytes(), self.hold_end);
         let hold_end = |at: Instant| if begin.is_some() { at + options.release } else { hold_end };
         let ttl = |at: Instant| hold_end(at).since(at).map(|left| left.min(options.ttl()));
-        let record = options.record.as_ref().zip(begin);
-        let script = [CONFIRM, record.map_or(UNRECORDED, |_| RECORDED)].concat();
+        let record = options.record.as_ref().filter(|_| begin.is_some() || self.fence.is_some());
+        let (before, after) = match (record, begin) {
+            (None, _) => ("", UNRECORDED),
+            (Some(_), None) => (UNLESS_OVER, UNRECORDED),
+            (Some(_), Some(_)) => ("", RECORDED),
+        };
+        let script = [before, CONFIRM, after].concat();
         let answer = redis.exchange(Repeat::Always, &|now, request| {
             let Some(ttl) = ttl(now).map(milliseconds) else { return };
             let about_lock = [token, ttl.as_bytes(), stale.unwrap_or(token)];
-            let Some((record, Begin { since, too_early })) = record else {
-                return eval(request, &script, &[&options.name], &about_lock);
-            };
+            let Some(record) = record else { return eval(request, &script, &[&options.name], &about_lock) };
+            let keys: [&[u8]; 2] = [&options.name, &record.key];
+            let Some(Begin { since, too_early }) = begin else { return eval(request, &script, &keys, &about_lock) };
             let since = since.map_or(String::new(), |start| elapsed(start, now).to_string());
             // A record that is kept for a shorter time than the run takes would never tell of its end.
             let (keep, run) = (milliseconds(record.keep.max(options.release)), record.run.identity());
             let too_early = too_early.to_string();
             let about_run = [keep.as_bytes(), &run, since.as_bytes(), too_early.as_bytes()];
-            eval(request, &script, &[&options.name, &record.key], &[&about_lock[..], &about_run].concat());
+            eval(request, &script, &keys, &[&about_lock[..], &about_run].concat());
         })?;
         let asked_at = answer.asked;
         let asked = judge(answer, token)?;

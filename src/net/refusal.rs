@@ -8,8 +8,8 @@ const LASTING: [&[u8]; 5] = [b"NOAUTH", b"WRONGPASS", b"WRONGTYPE", b"DENIED", b
 
 /// Those whose code says nothing, by their words. The text is for people, and differs between versions and proxies.
 #[rustfmt::skip]
-const LASTING_WORDS: [&[u8]; 12] = [
-    b"unknown command", b"unsupported", b"not supported", b"not allowed",
+const LASTING_WORDS: [&[u8]; 14] = [
+    b"unknown command", b"unsupported", b"not supported", b"not allowed", b"the script can't run", b"ACL failure in script",
     b"wrong number of arguments", b"DB index", b"invalid password", b"no password is set", b"without any password",
     b"Protocol error", b"syntax error", b"user_script",
 ];
@@ -29,7 +29,7 @@ const UNDONE_WORDS: [&[u8]; 8] = [
 
 /// This many of them, from the first, mean that the server does not do this at all, or not for us: insisting does not
 /// help.
-const EVEN_IF_INSISTING: usize = 4;
+const EVEN_IF_INSISTING: usize = 6;
 
 /// How many of its first bytes give a password away.
 const TELLING: usize = 6;

@@ -109,7 +109,10 @@ impl<'a> LockStore<'a> for RedisStore<'a> {
         };
         let (budget, margin) = (self.client.patience, self.client.server.timeout);
         let confirmed = match self.lease.confirm(self.client.with(budget), stale.as_deref(), margin) {
-            Ok(Confirmed::Lost(value)) => return Ok(self.busy(Status::held(value))),
+            Ok(Confirmed::Lost(value)) => {
+                let known = self.config.max_age.and_then(|_| self.look(self.client.patience).ok());
+                return Ok(self.busy(known.filter(|seen| seen.value.is_some()).unwrap_or(Status::held(value))));
+            }
             Ok(confirmed) => confirmed,
             // Without EVAL a predecessor's lock is not taken over.
             Err(error @ lock::Error::Refused(..)) if stale.is_some() => return Err(self.error("take", &error, false)),

@@ -50,6 +50,8 @@ pub(crate) enum Mutation {
     RecordedAgain,
     /// A confirmation that arrives after the end of its run begins it again.
     RunsAgain,
+    /// A renewal that arrives after the end of its run sets the lock again.
+    RenewsAfterEnd,
     /// A run takes its own record for that of another.
     OwnRunServes,
     /// A run takes the record of another of the same host and process id for its own.
@@ -90,6 +92,7 @@ impl Mutation {
             Self::TakeOverWithoutCompare => ("v==ARGV[3] and ", ""),
             Self::TakeOverWithTtl => (" and redis.call('TTL',KEYS[1])==-1", ""),
             Self::RenewalWithoutCompare => ("if v and v~=ARGV[1] and not(v==ARGV[3] ", "if false and (v==ARGV[3] "),
+            Self::RenewsAfterEnd => (" then return ARGV[1] end local v,p", " then end local v,p"),
             Self::NumberTwice => ("(f or 0)+1", "(f or 0)"),
             Self::NumberByClock => ("math.max((f or 0)+1,t[1]*1000000+t[2])", "t[1]*1000000+t[2]"),
             Self::RecordedAgain | Self::OwnRunServes => {

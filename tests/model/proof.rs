@@ -55,6 +55,9 @@ impl World {
         let token = self.hosts[packet.host].token();
         let owned = self.redis.lock.value.as_deref() == Some(token.as_bytes());
         self.prove_lock(setting, packet, &before, owned, is_stray);
+        if matches!(packet.phase, Phase::Confirming | Phase::Running) {
+            self.prove_over(packet, &before);
+        }
         match packet.phase {
             Phase::Acquiring if setting.once && owned && before.lock != self.redis.lock && !is_stray => {
                 let grace_end = self.hosts[packet.host].started + setting.grace * 1000;
@@ -96,6 +99,23 @@ impl World {
         }
     }
 
+    /// Whether the record says that the run of a host has ended.
+    fn is_over(&self, host: usize, before: &Redis) -> bool {
+        let number = self.hosts[host].traces.number;
+        let is_of_it = |record: &Record| record.number("fence") == Some(number) && record.number("end").is_some();
+        before.run().is_some_and(|record| is_of_it(&record))
+    }
+
+    /// What is sent for a run that goes on, or begins, changes nothing once that run has ended.
+    fn prove_over(&mut self, packet: &Packet, before: &Redis) {
+        let changed = self.redis.record.value != before.record.value || self.redis.lock != before.lock;
+        // Then another may have the same number.
+        let repeats = self.was_flushed && self.redis.behind > 0;
+        if self.is_over(packet.host, before) && changed && !repeats {
+            self.blame(Wrong::Revived);
+        }
+    }
+
     /// Numbers grow, and who is told that another run has served is told the truth.
     fn prove_confirmation(
         &mut self,
@@ -107,14 +127,6 @@ impl World {
     ) {
         let now = self.now();
         self.was_late |= is_stray;
-        let number = self.hosts[packet.host].traces.number;
-        let is_of_it = |record: &Record| record.number("fence") == Some(number) && record.number("end").is_some();
-        let changed = self.redis.record.value != before.record.value || self.redis.lock.value != before.lock.value;
-        // Then another may have the same number.
-        let repeats = self.was_flushed && self.redis.behind > 0;
-        if before.run().is_some_and(|record| is_of_it(&record)) && changed && !repeats {
-            self.blame(Wrong::Revived);
-        }
         let token = self.hosts[packet.host].token();
         if !is_stray && setting.once {
             self.hosts[packet.host].traces.confirmed = now;
@@ -183,7 +195,7 @@ impl World {
         }
     }
 
-    /// The record changes nothing but itself, unless it shows that another run has served.
+    /// The record changes nothing but itself, unless it shows that another run has served, or that this one is over.
     fn prove_record(&mut self, setting: &Setting, packet: &Packet, before: &Redis, replies: &[Reply]) {
         if packet.commands[0].get(2).is_none_or(|keys| keys != b"2") || !before.rules.scripts {
             return;
@@ -199,7 +211,7 @@ impl World {
             Some(b"served" | b"unsure") => before.run().is_none(),
             _ => first(&without.answer(&packet.commands))[0] != words[0] || without.lock != same,
         };
-        if decided {
+        if decided && !(packet.phase == Phase::Running && self.is_over(packet.host, before)) {
             self.blame(Wrong::Decided);
         }
         let of = before

@@ -266,6 +266,7 @@ pub(crate) fn mutated() -> Vec<Setting> {
         (Mutation::NumberByClock, NUMBERED, STEP),
         (Mutation::RecordedAgain, NUMBERED, lost(1)),
         (Mutation::RunsAgain, NUMBERED, STRAY),
+        (Mutation::RenewsAfterEnd, LEASE_APART, STRAY),
         (Mutation::OwnRunServes, TICK, LATE),
         (Mutation::NamesakeIsOwn, ALIKE, PEACE),
         (Mutation::VoidServes, TICK, SIGNAL),

@@ -290,3 +290,36 @@ fn a_confirmation_that_comes_after_the_end_of_its_run_begins_nothing() {
         assert_eq!((seen(), job.runs()), (before, 1));
     });
 }
+
+#[test]
+fn a_renewal_that_comes_after_the_release_changes_nothing() {
+    let server = Server::start(&[]);
+    each(&["0", "1000"], |grace| {
+        let (kept, job) = (Arc::new(Mutex::new(Vec::new())), Job::gated(7));
+        let line = Scripted::start({
+            let (kept, port) = (Arc::clone(&kept), server.port());
+            move |index, mut client| {
+                if index == 1 {
+                    let mut request = vec![0; 1 << 16];
+                    let length = client.read(&mut request).unwrap();
+                    *kept.lock().unwrap() = request[..length].to_vec();
+                } else {
+                    forward(client, port);
+                }
+            }
+        });
+        let key = format!("renewed-{grace}");
+        let golock = graceless(line.port()).set("KEY", &key).set("GRACE", grace).set("LEASE", "3");
+        let running = golock.args(job.command()).spawn();
+        until("it has renewed after all", || line.connections() > 2);
+        job.open_gate();
+        running.wait().assert_silent(7);
+        let lock = format!("cronlock.{key}");
+        let seen = || (server.get(&lock), server.pttl(&lock) / 500_000);
+        let before = seen();
+        let mut late = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+        late.write_all(&kept.lock().unwrap()).unwrap();
+        assert!(late.read(&mut [0; 64]).unwrap() > 0);
+        assert_eq!(seen(), before);
+    });
+}

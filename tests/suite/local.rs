@@ -380,7 +380,7 @@ fn without_a_record_a_lock_that_is_free_only_after_the_grace_is_not_used() {
         config.write("config", "");
         let done = late.wait();
         assert_eq!((done.code, job.runs()), (code, 1 + usize::from(code == 7)), "{done:?}");
-        let told = done.stderr.contains("it was free only later than GRACE after the start");
+        let told = done.stderr.contains("it was asked for later than GRACE after the start");
         assert_eq!(told, code == 201, "{done:?}");
         assert!(code != 201 || host.files().is_empty(), "{:?}", host.files());
     });

@@ -274,6 +274,16 @@ fn what_is_far_ahead_counts_from_the_next_run_on() {
     }
 }
 
+/// Only the confirmation tells that a lock with a number in the past, but with an end, is held.
+#[test]
+fn a_lock_that_only_looks_abandoned_is_overdue_as_well() {
+    let ledger = Ledger::redis();
+    ledger.forge(ended_long_ago().as_bytes());
+    ledger.server().query::<()>(&["SET", NAME, "1500000000", "EX", "1000"]);
+    let golock = ledger.golock().set("MAX_AGE", "26h").args(["true"]);
+    golock.run().assert_one_line(203, &["true has not succeeded for 3 d 2 h"]);
+}
+
 /// The clock was, too, when that was noted.
 #[test]
 fn what_was_told_far_ahead_is_told_again() {

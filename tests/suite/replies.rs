@@ -56,7 +56,7 @@ fn answers(set: &'static str, get: impl Fn(&str) -> String + Send + Sync + 'stat
 fn an_ok_does_not_prove_that_we_hold_the_lock() {
     let job = Job::exits(7);
     let server = answers("+OK\r\n", |_| bulk("1999999999123456789"));
-    golock(server.port(), &job).run().assert_silent(200);
+    golock(server.port(), &job).run().assert_one_line(201, &["another's is read"]);
     assert_eq!(job.runs(), 0);
 }
 

@@ -2,6 +2,8 @@
 //! leased job, and a file that makes its reader wait does not make golock deaf.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -10,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::support::job_tools::{Notes, UNIGNORED, graceless};
 use crate::support::proxy::Record;
-use crate::support::{Golock, Job, Scene, Server, each, until};
+use crate::support::{Golock, Job, Scene, Scripted, Server, each, until};
 
 const OLD: &str = "the old password";
 const NEW: &str = "the new password";
@@ -183,4 +185,35 @@ fn a_pipe_is_read_once_and_serves_for_all_connections() {
         });
         scene.assert_released();
     });
+}
+
+/// Passes each write on and its answer back, and hangs up behind a refused password, although more was asked.
+fn hang_up_on_refusal(mut client: &TcpStream, port: u16) {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = client.read(&mut bytes) {
+        server.write_all(&bytes[..length]).unwrap();
+        let Ok(length @ 1..) = server.read(&mut bytes) else { return };
+        let refusal =
+            bytes[..length].starts_with(b"-").then(|| bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1);
+        if client.write_all(&bytes[..refusal.unwrap_or(length)]).is_err() || refusal.is_some() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_password_that_is_refused_by_hanging_up_is_not_the_only_one() {
+    let vault = Vault::new();
+    let (port, job) = (vault.server.port(), Job::gated(7));
+    let line = Scripted::start(move |_, client| hang_up_on_refusal(client, port));
+    // Behind AUTH stands a SELECT that is not answered.
+    let golock = graceless(line.port()).set("KEY", "hung").set("DB", "1").set("AUTH_FILE", vault.file());
+    let running = golock.args(job.command()).spawn();
+    job.wait_running();
+    // The file comes before the server.
+    vault.write(NEW);
+    job.open_gate();
+    running.wait().assert_silent(7);
+    assert_eq!(vault.server.locks(), [""; 0]);
 }

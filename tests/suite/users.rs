@@ -133,6 +133,19 @@ fn without_eval_even_fewer_rights_are_enough() {
     });
 }
 
+/// Whether a script comes to a command that this user may not call depends on a millisecond.
+#[test]
+fn a_right_that_is_missing_in_a_script_leaves_no_lock() {
+    let server = Server::start(&[]);
+    add_user(&server, "app", b"secret", &[RIGHTS, &["-pexpire"]].concat());
+    for key in 0..8 {
+        let golock = Golock::new(server.port()).set("USER", "app").set("AUTH", "secret").set("RECORD", "0");
+        golock.set("KEY", key.to_string()).set("GRACE", "40").args(["sh", "-c", "exit 7"]).run().assert_silent(7);
+        let left = server.pttl(&format!("cronlock.{key}"));
+        assert!((1..=40_000).contains(&left), "{left}");
+    }
+}
+
 #[test]
 fn status_and_reset_need_no_eval() {
     let server = Server::start(&[]);
