@@ -185,8 +185,7 @@ impl<'a> Supervisor<'a> {
         if self.status.is_none() {
             return Ok(None);
         }
-        let told_to_end = matches!(self.state, State::Stopping | State::Lost | State::Leaderless);
-        if !told_to_end || self.gone_by.is_some_and(Instant::has_passed) || !self.leaves_others() {
+        if self.why.is_none() || self.gone_by.is_some_and(Instant::has_passed) || !self.leaves_others() {
             return Ok(Some(Event::JobEnded));
         }
         Ok((self.state != State::Leaderless).then_some(Event::LeaderEnded))
