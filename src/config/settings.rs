@@ -99,17 +99,16 @@ impl<'a> Settings<'a> {
                 Arg::Long(name) => {
                     if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
                         if !matches!(self.action, Action::Run) {
-                            let why = words!("--{}: one action at a time", Escaped(name.as_bytes()));
-                            outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
+                            outcome = outcome.and(Err(words!("--{}: one action at a time", Escaped(name.as_bytes()))));
                         }
                         self.action = *action;
                         continue;
                     }
-                    let id = Id::of_option(name.as_bytes()).or_else(|| {
+                    let mut id = Id::of_option(name.as_bytes());
+                    if id.is_none() {
                         let (meant, why) = unknown_option(name);
-                        outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(why));
-                        meant
-                    });
+                        (id, outcome) = (meant, outcome.and(Err(why)));
+                    }
                     let Some(id) = id else { return outcome };
                     let value = match (id.row().kind, parser.optional_value()) {
                         (_, Some(value)) => value,
