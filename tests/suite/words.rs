@@ -40,6 +40,7 @@ const NAMELESS: &[&str] = &[
     "golock: cannot list ",
     // What stands behind it may be a password.
     "golock: A= did not run",
+    "golock: redis:// did not run",
     // Of an option that is not understood: what follows it may be anything.
     "golock: --",
     "golock: -x",

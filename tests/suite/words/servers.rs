@@ -57,6 +57,7 @@ pub(super) fn answers() -> Vec<Told> {
         ":x\r\n",
         "+OK\r\n+OK\r\n+OK\r\n",
         "+OK\r\n:1\r\n",
+        "+OK\r\n$1\r\nx\r\n",
         "$-1\r\n$-1\r\n",
         "-ERR \u{1b}[2J\r\n-ERR x\r\n",
     ];
