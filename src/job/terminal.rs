@@ -5,7 +5,7 @@ use crate::interrupt::{Interrupts, Whom};
 use crate::process::of_status;
 use nix::unistd::{self, getpgid, getpid, getsid};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
-use rustix::process::{Pid, Signal};
+use rustix::process::{self, Pid, Signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,9 +52,11 @@ impl Terminal {
         foreground.is_some_and(|leader| [self.ours, self.job].contains(&foreground) || is_of_our_group(leader))
     }
 
-    /// Whether the job's group has it, because we have put it there.
+    /// Whether the job's group has it, because we have put it there, or one that has been left to us: a golock in the job had
+    /// put it there, and was killed.
     fn is_given(&self) -> bool {
-        self.job.is_some() && self.foreground() == self.job
+        let is_left = |leader| parent(leader) == Some(process::getpid());
+        self.job.is_some() && self.foreground().is_some_and(|group| Some(group) == self.job || is_left(group))
     }
 
     /// Gives it to `job`, which has asked for it; in the background of a shell it is left alone.

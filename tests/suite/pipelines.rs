@@ -327,3 +327,20 @@ fn where_a_job_could_not_ask_for_the_terminal_it_has_it() {
     assert_eq!(shell.ask("echo $?"), "0");
     assert_eq!(server.locks(), [""; 0]);
 }
+
+/// SIGKILL leaves a golock no time to take it back from its own job, which goes on.
+#[test]
+fn a_script_gets_the_terminal_back_from_the_job_of_a_golock_that_was_killed() {
+    let server = Server::start(&[]);
+    let shell = shell(&graceless(server.port()));
+    let inner = r#"$G --key inner sh -c 'echo $$ >"$D/inner"; while [ -d "$D" ]; do sleep 0.1; done'"#;
+    shell.notes.write("script", format!("$G --key outer --timeout 2 {inner}; read line; echo $line >$D/read"));
+    shell.line("sh $D/script");
+    shell.notes.pid("inner");
+    shell.line("this");
+    until("the script reads", || {
+        assert!(!shell.desk.shown().contains("Stopped"), "{}", shell.desk.shown());
+        shell.notes.path("read").exists()
+    });
+    assert_eq!(shell.notes.lines("read", 1), ["this"]);
+}
