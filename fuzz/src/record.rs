@@ -58,8 +58,10 @@ fn assert_next(before: Option<&Record>, run: &Run, result: &[u8], now: u64) {
     assert!(length <= LONGEST_PROGRAM && length.saturating_add(more) > LONGEST_PROGRAM, "{length} bytes");
     let is_unended = before.is_some_and(|before| before.text("end").is_empty());
     let failed = count(before, "failed").saturating_add(is_unended.into());
-    let ok = before.map_or(&b""[..], |before| before.text("ok"));
-    let first = before.and_then(|before| before.number("first")).unwrap_or(now);
+    // What is ahead of now counts as of now.
+    let [ok, first] = ["ok", "first"].map(|field| Some(before?.number(field)?.min(now)));
+    let ok = ok.map_or(String::new(), |ok| ok.to_string());
+    let (ok, first) = (ok.as_bytes(), first.unwrap_or(now));
     assert_fields(&next, [now.to_string().as_bytes(), b"", b"", ok], failed, first);
     let (is_success, result) = (result == b"0", encoded(result));
     let ended = next
