@@ -13,7 +13,7 @@ const MORE: &[(Id, &str)] = &[
          A port goes into PORT.",
     ),
     (Id::User, "Without it, AUTH sends the password alone."),
-    (Id::Auth, "Anybody on the host can see it on the command line and, often, in the environment."),
+    (Id::Auth, "Everybody on the host can see it on the command line, and root and the same user in the environment."),
     (
         Id::AuthFile,
         "One newline at its end is dropped. It is read again for each connection, unless it is a pipe. Excludes AUTH.",
