@@ -96,8 +96,8 @@ impl Terminal {
         self.is_interrupted = self.is_ours();
     }
 
-    /// Takes it back from a job that has ended; also for a process that has just been stopped because the job had it. What
-    /// died of a signal could not put its modes back, and what it has changed for good counts.
+    /// Takes it back from a job that has ended; also for a process that has just been stopped because the job had it. A job
+    /// that was killed could not put its modes back; one that exits has set them for good.
     pub fn finish(&mut self, interrupts: &Interrupts, is_killed: bool) {
         self.was_given = self.is_given();
         self.take();
