@@ -55,10 +55,10 @@ fn harmless(command: &[u8]) -> Option<&[u8]> {
     Some(&command[..end + mark.len()])
 }
 
-/// The base name of a command; all of it if it looks like a line for a shell.
+/// The base name of a command; all of it if it looks like a line for a shell, and is no file.
 pub fn base_name(command: &OsStr) -> &[u8] {
     let bytes = command.as_bytes();
-    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ');
+    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ') || Path::new(command).exists();
     let base = bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default();
     harmless(bytes).unwrap_or(base)
 }

@@ -156,9 +156,16 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep.max(*release)));
         let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
         let token = Token::random().as_bytes().to_vec();
-        let content = Content { grace: (now + grace, grace), token, kept_until, record };
+        let mut content = Content { grace: (now + grace, grace), token, kept_until, record };
         self.log.debug(words!("got the lock, for {} at most", Span(*release)));
-        lockfile::write(&file, &content).map_err(self.failed("write"))?;
+        match lockfile::write(&file, &content) {
+            // The lock is the kernel's: without a grace, nothing has to be written for it.
+            Err(error) if grace == 0 => {
+                self.log.debug(words!("nothing is recorded of this run: {}", Cause(&error)));
+                content.record = None;
+            }
+            written => written.map_err(self.failed("write"))?,
+        }
         let file = fcntl_dupfd_cloexec(&file, DESCRIPTOR).map_or(file, File::from);
         (self.file, self.content, self.hold_end) = (Some(file), content, hold_end);
         Ok(Attempt::Acquired(self))

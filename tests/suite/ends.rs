@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::job_tools::Notes;
+use crate::support::job_tools::{Notes, quoted};
 use crate::support::ledger::{Facts, Ledger, NAME, Witness, host, now};
 use crate::support::successor::take_over;
 use crate::support::watch::{descriptors, is_alive};
@@ -240,6 +240,10 @@ fn only_the_base_name_of_a_command_is_recorded() {
         fs::create_dir(notes.path("a folder")).unwrap();
         let odd = notes.executable("a folder/back up\u{1b}[2J\"=%.sh", "#!/bin/sh\nexit 0\n");
         ledger.golock().args([odd.as_os_str(), "--password=secret".as_ref()]).run().assert_silent(0);
+        assert_eq!(ledger.field("program"), "back%20up%1B%5B2J%22%3D%25.sh");
+        // Named from where golock was started, it is no line for a shell either.
+        let golock = ledger.golock().prelude(&format!("cd {}", quoted(&notes.folder())));
+        golock.args([odd.strip_prefix(notes.folder()).unwrap()]).run().assert_silent(0);
         assert_eq!(ledger.field("program"), "back%20up%1B%5B2J%22%3D%25.sh");
         assert_eq!(ledger.status().get("program"), ledger.field("program"));
         assert!(!ledger.record().contains("secret") && !ledger.record().contains(&*notes.folder().to_string_lossy()));

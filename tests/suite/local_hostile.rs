@@ -275,9 +275,13 @@ fn a_disk_without_space_is_told() {
     let (host, job) = (Host::new(), Job::exits(7));
     make(&host.locks(), 0o700);
     let prelude = format!("exec unshare -m sh -c '{mount} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
-    let golock = host.golock().set("GRACE", "40").args(job.command()).prelude(&prelude);
-    golock.run().assert_one_line(201, &["cronlock.job", "No space left"]);
+    let golock = host.golock().args(job.command()).prelude(&prelude);
+    golock.clone().set("GRACE", "40").run().assert_one_line(201, &["cronlock.job", "No space left"]);
     assert_eq!(job.runs(), 0);
+    // Where nothing has to be remembered, the kernel's lock is enough.
+    golock.clone().set("GRACE", "0").run().assert_silent(7);
+    golock.set("GRACE", "0").set("RECORD", "0").run().assert_silent(7);
+    assert_eq!(job.runs(), 2);
 }
 
 /// Root's own folder, in a `/run` of its own.
