@@ -254,7 +254,7 @@ impl Exchange for Client<'_> {
                 failure.why = words!("redirected again and again, at last to {}", self.named(node));
             }
             let again = !is_over && self.pause(tries, &server, &failure.why);
-            tries += 1;
+            (tries, redirects) = (tries + 1, 0);
             if !again {
                 let spent = Span(Instant::now().since(began).unwrap_or_default());
                 let why = match tries {

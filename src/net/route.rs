@@ -35,16 +35,22 @@ pub(super) struct Route<'a> {
     home: Way,
     /// The node that the last redirection named.
     node: Option<Way>,
+    /// Whether the configured server is asked nevertheless, because the node has failed.
+    is_at_home: bool,
     variables: &'a Variables,
 }
 
 impl<'a> Route<'a> {
     pub(super) fn new(endpoint: Endpoint, variables: &'a Variables) -> Self {
-        Self { home: Way::to(endpoint, None), node: None, variables }
+        Self { home: Way::to(endpoint, None), node: None, is_at_home: false, variables }
     }
 
     fn way(&self) -> &Way {
-        self.node.as_ref().unwrap_or(&self.home)
+        self.node.as_ref().filter(|_| !self.is_at_home).unwrap_or(&self.home)
+    }
+
+    fn way_mut(&mut self) -> &mut Way {
+        self.node.as_mut().filter(|_| !self.is_at_home).unwrap_or(&mut self.home)
     }
 
     pub(super) fn server(&self) -> &Endpoint {
@@ -52,15 +58,19 @@ impl<'a> Route<'a> {
     }
 
     pub(super) fn answered(&mut self, peer: Option<SocketAddr>) {
-        let way = self.node.as_mut().unwrap_or(&mut self.home);
+        let way = self.way_mut();
         (way.peer, way.failed, way.shunned) = (peer, false, None);
+        if self.is_at_home {
+            (self.node, self.is_at_home) = (None, false);
+        }
     }
 
     pub(super) fn connected(&mut self, peer: Option<SocketAddr>) {
-        self.node.as_mut().unwrap_or(&mut self.home).tried = peer;
+        self.way_mut().tried = peer;
     }
 
-    /// What the failure of an exchange means for the next.
+    /// What the failure of an exchange means for the next: whatever it is, another server may do better. So the name is looked
+    /// up again, its other addresses come first, and of a node and the server that named it the other one is next.
     pub(super) fn failed(&mut self, kind: &Kind) {
         match kind {
             Kind::Moved(node) => {
@@ -71,12 +81,16 @@ impl<'a> Route<'a> {
                     }
                     _ => None,
                 };
-                self.node = Some(Way::to(node.clone(), peer));
+                (self.node, self.is_at_home) = (Some(Way::to(node.clone(), peer)), false);
             }
-            Kind::Busy | Kind::Final => {}
-            Kind::Lost | Kind::ReadOnly if self.node.is_some() => self.node = None,
-            Kind::Lost => (self.home.failed, self.home.shunned) = (true, self.home.tried),
-            Kind::ReadOnly => (self.home.peer, self.home.shunned) = (None, self.home.tried),
+            Kind::Lost | Kind::Busy | Kind::Final | Kind::ReadOnly => {
+                let way = self.way_mut();
+                (way.failed, way.shunned) = (true, way.tried);
+                if *kind == Kind::ReadOnly {
+                    way.peer = None;
+                }
+                self.is_at_home = self.node.is_some() && !self.is_at_home;
+            }
         }
     }
 

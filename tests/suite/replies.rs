@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use crate::support::forward::forward;
 use crate::support::resp::Words;
 use crate::support::scripted::{read_commands, send};
-use crate::support::{Golock, Job, STALE, Scene, Scripted, Server, each};
+use crate::support::{Golock, Job, STALE, Scene, Scripted, Server, each, until};
 
 fn golock(port: u16, job: &Job) -> Golock {
     Golock::new(port)
@@ -190,4 +191,46 @@ fn a_move_to_nowhere_is_a_failure() {
         golock(server.port(), &job).run().assert_one_line(201, &["cronlock.replies"]);
         assert_eq!(job.runs(), 0);
     }
+}
+
+fn moved(port: u16) -> String {
+    format!("-MOVED 3999 127.0.0.1:{port}\r\n")
+}
+
+/// As one that was taken out of its cluster, while the server that named it knows better.
+#[test]
+fn a_node_that_has_lost_its_slots_is_not_asked_for_ever() {
+    each(&["0", "6"], |lease| {
+        let (server, job) = (Server::start(&[]), Job::gated(7));
+        let ready = server.port();
+        let node = Scripted::start(move |index, client| match index {
+            0 => forward(client, ready),
+            _ => answer_each(client, |_| "-CLUSTERDOWN Hash slot not served\r\n".into()),
+        });
+        let first = node.port();
+        let home = Scripted::start(move |index, client| {
+            answer_each(client, |_| moved(if index == 0 { first } else { ready }));
+        });
+        let running = golock(home.port(), &job).set("LEASE", lease).spawn();
+        job.wait_running();
+        if *lease != "0" {
+            until("it is renewed on the other node", || home.connections() > 1);
+        }
+        job.open_gate();
+        running.wait().assert_silent(7);
+        assert_eq!(server.get("cronlock.replies"), None);
+    });
+}
+
+/// Until a cluster has found another node for the slot, it names the dead one; the count of redirections begins anew with each
+/// try.
+#[test]
+fn a_node_that_takes_over_late_is_followed_to() {
+    let (server, job) = (Server::start(&[]), Job::exits(7));
+    let (ready, dead) = (server.port(), crate::support::redis::free_port());
+    let home = Scripted::start(move |index, client| {
+        answer_each(client, |_| moved(if index < 6 { dead } else { ready }));
+    });
+    golock(home.port(), &job).set("RECONNECT_ATTEMPTS", "6").run().assert_silent(7);
+    assert_eq!((job.runs(), server.get("cronlock.replies")), (1, None));
 }

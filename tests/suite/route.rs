@@ -1,5 +1,4 @@
-//! The way that worked is the way back: a name is looked up again only when its address has failed, or is not the one that may
-//! write any more; of several addresses, one that swallows packets costs little.
+//! The way that worked is the way back: a name is looked up again only when its address has failed, or refuses; of several addresses, one that swallows packets costs little.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
@@ -9,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::forward::forward;
 use crate::support::job_tools::{Notes, graceless, quoted};
 use crate::support::redis::free_port;
+use crate::support::scripted::{read_commands, send};
 use crate::support::{Golock, Job, Scripted, Server, each, until};
 
 /// The name of Redis in these tests.
@@ -98,6 +98,49 @@ fn a_name_is_looked_up_again_when_its_address_may_not_write_any_more() {
     job.open_gate();
     running.wait().assert_silent(7);
     assert_eq!((second.connections(), successor.get(NAME)), (1, None));
+}
+
+/// A server that nobody should ask any more still answers: it has another password, as after a move.
+#[test]
+fn a_name_is_looked_up_again_when_its_address_refuses() {
+    each(&["0", "6"], |lease| {
+        let (before, after) = (Server::start(&[]), Server::start(&[]));
+        let (hosts, job) = (Hosts::new(&[FIRST]), Job::gated(7));
+        let first = way(FIRST, free_port(), before.port());
+        let second = way(SECOND, first.port(), after.port());
+        let running = hosts.golock(first.port()).set("LEASE", lease).args(job.command()).spawn();
+        job.wait_running();
+        let ttl = if *lease == "0" { "60" } else { "3" };
+        after.query::<()>(&["SET", NAME, &before.get(NAME).unwrap(), "EX", ttl]);
+        before.query::<()>(&["CONFIG", "SET", "requirepass", "another"]);
+        hosts.change(&[SECOND]);
+        if *lease != "0" {
+            until("the lease is renewed there", || after.pttl(NAME) > 3000);
+        }
+        job.open_gate();
+        running.wait().assert_silent(7);
+        assert_eq!((second.connections() > 0, after.get(NAME)), (true, None));
+    });
+}
+
+/// The first one is loading, for longer than golock tries.
+#[test]
+fn of_several_addresses_one_that_refuses_is_not_the_only_one() {
+    let (server, job) = (Server::start(&[]), Job::exits(7));
+    let hosts = Hosts::new(&[FIRST, SECOND]);
+    let port = free_port();
+    let loads = |client: &TcpStream| {
+        while !read_commands(client, 2).is_empty() && send(client, "-LOADING x\r\n-LOADING x\r\n") {}
+    };
+    let loading = [FIRST, SECOND].map(|address| {
+        let ready = server.port();
+        Scripted::start_at((address, port).into(), move |_, client| {
+            if address == FIRST { loads(client) } else { forward(client, ready) }
+        })
+    });
+    hosts.golock(port).args(job.command()).run().assert_silent(7);
+    assert_eq!((job.runs(), server.get(NAME)), (1, None));
+    assert!(loading[1].connections() > 1);
 }
 
 /// How often golock starts itself to look a name up, in a run that takes its lock, renews it, and releases it, of which none
