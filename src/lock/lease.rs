@@ -43,7 +43,7 @@ const UNRECORDED: &str = "return ARGV[1]";
 /// container. If the run has ended there, this request was under way for longer than the run, and begins nothing. In
 /// the script `f` is the fence, `h` the host, `s` the start, `d` the end, `u` the result, `o`
 /// the last success, `b` the failures since, `i` the first record, `l` what stands behind; `n` is now, `m` our mark, `g` is
-/// `ARGV[6]`, `a` the age of the other run, and `p` what was left of the lock.
+/// `ARGV[6]`, `a` the age of the other run, `p` what was left of the lock, `y` the new fence, and `C` makes now of what is ahead.
 ///
 /// Result: the token, a space, and the fence of this run; or `served`; or `unsure`, how many milliseconds ago the other run
 /// began, and when; or why nothing was recorded.

@@ -8,7 +8,8 @@ use crate::resp::Reply;
 /// The most keys that Redis looks at in one call, so that others wait for it for some tenths of a millisecond.
 const PAGE: u32 = 250;
 
-/// How short their keys are.
+/// The most jobs that are looked at in one write, and how short their keys are.
+const JOBS: usize = 1000;
 const KEY_LIMIT: usize = 1000;
 
 /// The most jobs that are listed, whatever a server sends.
@@ -54,11 +55,14 @@ pub fn list(redis: &mut dyn Exchange, prefix: &[u8]) -> Result<(Vec<Entry>, Opti
             Some(Reply::Bulk(text)) => text,
             other => return Err(Error::of("EVAL with SCAN", other)),
         };
-        let page = Page::read(&text, prefix, &start).ok_or(Error::Unexpected("EVAL"))?;
+        let page = Page::read(&text, prefix).ok_or(Error::Unexpected("EVAL"))?;
         if page.is_of_one_node {
             note = Some("these are the jobs of one node of a cluster");
         }
-        entries.append(&mut look_at_jobs(redis, &page.jobs)?);
+        // A page of a server's own making could hold thousands.
+        for jobs in page.jobs.chunks(JOBS) {
+            entries.append(&mut look_at_jobs(redis, jobs)?);
+        }
         cursor = page.next.to_vec();
         if cursor == b"0" {
             break;
@@ -96,7 +100,8 @@ struct Page<'p> {
 }
 
 impl<'p> Page<'p> {
-    fn read(mut rest: &'p [u8], prefix: &[u8], start: &[u8]) -> Option<Self> {
+    fn read(mut rest: &'p [u8], prefix: &[u8]) -> Option<Self> {
+        let start = [prefix, b"run."].concat();
         let (cluster, next) = (word(&mut rest)?, word(&mut rest)?);
         let mut jobs = Vec::new();
         while !rest.is_empty() {
@@ -104,7 +109,7 @@ impl<'p> Page<'p> {
             let length = usize::try_from(length).ok().filter(|&length| length < KEY_LIMIT)?;
             let (key, behind) = rest.split_at_checked(length)?;
             rest = behind;
-            let Some(name) = key.strip_prefix(start) else { continue };
+            let Some(name) = key.strip_prefix(&start[..]) else { continue };
             let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
             // A lock may be called `run.` something, too.
             if beside(prefix, b"run.", name).as_deref() == Some(key) {
@@ -216,6 +221,15 @@ mod tests {
         assert_eq!(of("p.run.{p.b}", &format!("9 5 99 {}{}", long(99), long(999))), Ok(1));
         assert_eq!(of("p.run.{p.b}", &format!("9 5 100 {}x", long(100))), Err(Error::Unexpected("EVAL")));
         assert_eq!(of("p.run.{p.b}", &format!("9 5 1 x{}", long(1000))), Err(Error::Unexpected("EVAL")));
+    }
+
+    #[test]
+    fn thousands_of_jobs_are_looked_at_in_parts() {
+        let keys: Vec<String> = (0..2500).map(|number| format!("p.run.{{p.{number}}}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let looks = [1000, 1000, 500].map(|jobs| vec![bulk("-2 5 0 "); jobs]);
+        let mut redis = timed([vec![page("0 0", &keys)]].into_iter().chain(looks).map(|replies| (0, Some(replies))));
+        assert_eq!(list(&mut redis, b"p."), Ok((Vec::new(), None)));
     }
 
     /// Finds nothing, and never the end.
