@@ -32,18 +32,15 @@ impl ExecError {
 
     /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
-        let bytes = command.as_bytes();
-        let harmless = harmless(bytes);
+        let (harmless, line) = (harmless(command.as_bytes()), first_word(command));
         let (why, hint) = match (self, harmless) {
             (Self::NotFound, Some(part)) if part.ends_with(b"/") => ("not found", "; a server is named by --url URL"),
             (Self::NotFound, Some(_)) => ("not found", "; a variable is set by env NAME=VALUE COMMAND"),
-            (Self::NotFound, None) if bytes.iter().any(|byte| b" \t;|&<>$`".contains(byte)) => {
-                ("not found", "; a shell's line is run by sh -c")
-            }
+            (Self::NotFound, None) if line.is_some() => ("not found", "; a shell's line is run by sh -c"),
             (Self::NotFound, None) => ("not found", ""),
             (Self::NotExecutable, _) => ("not executable", ""),
         };
-        words!("{}: {}{}", Escaped(harmless.unwrap_or(bytes)), why, hint)
+        words!("{}: {}{}", Escaped(harmless.or(line).unwrap_or(command.as_bytes())), why, hint)
     }
 }
 
@@ -55,12 +52,18 @@ fn harmless(command: &[u8]) -> Option<&[u8]> {
     Some(&command[..end + mark.len()])
 }
 
-/// The base name of a command; all of it if it looks like a line for a shell, and is no file.
+/// The first word of `command`, if it looks like a line for a shell and is no file: a password may follow.
+fn first_word(command: &OsStr) -> Option<&[u8]> {
+    let (bytes, is_end) = (command.as_bytes(), |byte: &u8| b" \t\n;|&<>$`".contains(byte));
+    let is_line = bytes.iter().any(is_end) && !Path::new(command).exists();
+    bytes.split(is_end).find(|word| !word.is_empty()).filter(|_| is_line)
+}
+
+/// The base name of a command; of a line for a shell, that of its first word.
 pub fn base_name(command: &OsStr) -> &[u8] {
-    let bytes = command.as_bytes();
-    let is_path = bytes.starts_with(b"/") || !bytes.contains(&b' ') || Path::new(command).exists();
-    let base = bytes.rsplit(|&byte| byte == b'/' && is_path).next().unwrap_or_default();
-    harmless(bytes).unwrap_or(base)
+    let path = first_word(command).unwrap_or(command.as_bytes());
+    let base = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    harmless(command.as_bytes()).unwrap_or(base)
 }
 
 /// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be

@@ -191,7 +191,8 @@ impl Deaf {
     pub(crate) fn at(address: SocketAddr) -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.set_reuse_address(true).unwrap();
-        listener.bind(&address.into()).unwrap();
+        // A process that another test starts has a copy of the listener before it, until it runs its program.
+        until("nobody else listens there", || listener.bind(&address.into()).is_ok());
         listener.listen(0).unwrap();
         let mut waiting = Vec::new();
         // The kernel takes one more than it was told to keep, and drops what comes then.

@@ -229,11 +229,12 @@ fn a_value_that_cannot_be_meant_says_what_to_write() {
 fn a_command_that_is_a_shells_line_says_how_to_run_it() {
     let server = Scripted::start(|_, _| ());
     let cases = [
-        ("cd /tmp && ls", "cd /tmp && ls: not found; a shell's line is run by sh -c"),
-        ("backup.sh >/dev/null", "backup.sh >/dev/null: not found; a shell's line is run by sh -c"),
+        ("cd /tmp && ls", "cd: not found; a shell's line is run by sh -c"),
+        ("backup.sh >/dev/null", "backup.sh: not found; a shell's line is run by sh -c"),
+        ("/opt/my tools/dump -pX/y", "/opt/my: not found; a shell's line is run by sh -c"),
         ("FOO=1", "FOO=: not found; a variable is set by env NAME=VALUE COMMAND"),
         ("_FOO_2=1", "_FOO_2=: not found; a variable is set by env NAME=VALUE COMMAND"),
-        ("env FOO=1 backup.sh", "env FOO=1 backup.sh: not found; a shell's line is run by sh -c"),
+        ("env FOO=1 backup.sh", "env: not found; a shell's line is run by sh -c"),
         ("redis://:word@h", "redis://: not found; a server is named by --url URL"),
         ("=1", "=1: not found"),
         ("://h", "://h: not found"),

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use redis::{Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::wait::{WATCHDOG, until};
@@ -289,7 +290,10 @@ pub(crate) fn free_port() -> u16 {
         // Test processes that run at the same time start at different places.
         let place = process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst).into()) % COUNT;
         let port = FIRST + u16::try_from(place).unwrap();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        // Not a listener: a process that another test starts has a copy of it until it runs its program.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        if socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).is_ok() {
             return port;
         }
     }
