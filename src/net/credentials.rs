@@ -4,6 +4,7 @@ use super::{Failure, Kind, Server};
 use crate::files::{BOM, Fresh};
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
+use std::mem;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
 const LIMIT: u64 = 64 * 1024;
@@ -13,10 +14,12 @@ const LIMIT: u64 = 64 * 1024;
 #[derive(Default)]
 pub struct Credentials {
     given: Option<Secret>,
+    /// Its content is what was read first, or has worked last.
     file: Option<Fresh>,
-    /// What the file holds now, if that has not worked yet.
-    unproven: Option<Vec<u8>>,
-    /// The password that the server has refused last.
+    /// What has worked before that.
+    earlier: Option<Vec<u8>>,
+    /// What was sent last, and what the server has refused last.
+    sent: Option<Vec<u8>>,
     refused: Option<Vec<u8>>,
     pub(super) tls: Option<Tls>,
 }
@@ -33,33 +36,33 @@ impl Credentials {
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
     }
 
-    /// The password that was read last and has worked, if one has.
-    fn proven(&self) -> Option<&[u8]> {
-        let given = self.given.as_ref().map(|secret| &secret.0[..]);
-        given.or_else(|| Some(without_newline(&self.file.as_ref()?.content)))
-    }
-
-    /// The password for a new connection: what its file holds now, unless the server has just refused that; then the
-    /// one that has worked before, which may still do.
+    /// The password for a new connection: what its file holds now, or has worked last, or before that; whatever comes first
+    /// and was not refused just now.
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
-        let changed = self.file.as_ref().and_then(Fresh::changed);
-        self.unproven = changed.filter(|content| self.refused.as_deref() != Some(without_newline(content)));
+        if let Some(file) = &self.file {
+            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()];
+            let next = known.into_iter().flatten().find(|content| self.refused.as_ref() != Some(content));
+            self.sent = Some(next.unwrap_or_else(|| file.content.clone()));
+        }
         self.current().map(<[u8]>::to_vec)
     }
 
     fn current(&self) -> Option<&[u8]> {
-        self.unproven.as_deref().map(without_newline).or(self.proven())
+        let given = self.given.as_ref().map(|secret| &secret.0[..]);
+        given.or_else(|| self.sent.as_deref().map(without_newline))
     }
 
     pub(super) fn worked(&mut self) {
-        if let (Some(content), Some(file)) = (self.unproven.take(), &mut self.file) {
-            file.content = content;
+        if let (Some(file), Some(sent)) = (&mut self.file, &self.sent)
+            && file.content != *sent
+        {
+            self.earlier = Some(mem::replace(&mut file.content, sent.clone()));
         }
     }
 
     /// The server does not want the password that it got.
     pub(super) fn turned_away(&mut self) {
-        self.refused = self.current().map(<[u8]>::to_vec);
+        self.refused.clone_from(&self.sent);
     }
 
     pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
@@ -76,8 +79,10 @@ impl Credentials {
 
     /// `text` without the passwords.
     pub(super) fn redacted(&self, text: &[u8]) -> Vec<u8> {
-        let unproven = self.unproven.as_deref().map(without_newline).unwrap_or_default();
-        redact(&redact(text, unproven), self.proven().unwrap_or_default())
+        let content = self.file.as_ref().map(|file| without_newline(&file.content));
+        let earlier = self.earlier.as_deref().map(without_newline);
+        let known = [self.current(), content, earlier].into_iter().flatten();
+        known.fold(text.to_vec(), |text, password| redact(&text, password))
     }
 }
 

@@ -103,6 +103,24 @@ fn a_file_that_is_written_before_the_server_changes_does_no_harm() {
     });
 }
 
+/// A replica that is promoted may have the password of before: passwords are not replicated.
+#[test]
+fn a_server_that_has_the_password_of_before_again_gets_it() {
+    let vault = Vault::new();
+    let scene = Scene::new(&vault.server, Job::gated(7));
+    let running = golock(&scene, &vault.file(), "9").set("RECONNECT_ATTEMPTS", "5").spawn();
+    scene.job.wait_running();
+    vault.write(NEW);
+    vault.rotate();
+    let known = scene.proxy.connections();
+    wait_renewed(&scene, known);
+    vault.server.query::<()>(&["CONFIG", "SET", "requirepass", OLD]);
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    scene.assert_released();
+    assert_eq!(tried(&scene, known).last().unwrap(), OLD);
+}
+
 #[test]
 fn a_server_that_changes_before_the_file_is_asked_again() {
     let vault = Vault::new();
