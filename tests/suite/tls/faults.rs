@@ -24,13 +24,13 @@ const ABREAST: usize = 16;
 
 /// golock with as many tries as a slow machine may need, where each has but a second.
 fn patient(secured: &Secured, scene: &Scene<'_>) -> Golock {
-    secured.golock(scene).set("RECONNECT_ATTEMPTS", "20")
+    secured.at_one_address(scene).set("RECONNECT_ATTEMPTS", "20")
 }
 
 /// How many bytes of replies always pass on the connection of this index when nothing breaks.
 fn length(secured: &Secured, index: usize) -> usize {
     let scene = Scene::new(&secured.server, Job::exits(7));
-    secured.golock(&scene).run().assert_silent(7);
+    secured.at_one_address(&scene).run().assert_silent(7);
     scene.proxy.records().swap_remove(index).reply.len() - VARIANCE
 }
 
@@ -85,7 +85,7 @@ fn a_line_that_passes_single_bytes_changes_nothing() {
     let secured = Secured::start(&[]);
     let mut scene = Scene::new(&secured.server, Job::exits(7));
     scene.proxy = scene.proxy.pace(1, Duration::from_micros(100));
-    secured.golock(&scene).run().assert_silent(7);
+    secured.at_one_address(&scene).run().assert_silent(7);
     assert_eq!(scene.proxy.connections(), 2);
     scene.assert_released();
 }
@@ -93,7 +93,7 @@ fn a_line_that_passes_single_bytes_changes_nothing() {
 /// golock with three tries of a second each, and nobody to trust.
 fn in_a_hurry(authority: &Authority, port: u16, job: &Job) -> Golock {
     Golock::new(port)
-        .set("HOST", "localhost")
+        .set("HOST", "127.0.0.1")
         .set("TLS", "yes")
         .set("TLS_CA", authority.file())
         .set("KEY", "stalled")
@@ -123,9 +123,9 @@ fn a_handshake_that_never_gets_far_is_given_up() {
             for index in 0..3 {
                 scene = scene.fault(index, Fault { direction: Direction::Reply, at, action });
             }
-            let golock = secured.golock(&scene).set("RECONNECT_ATTEMPTS", "2");
+            let golock = secured.at_one_address(&scene).set("RECONNECT_ATTEMPTS", "2");
             let done = golock.set("REDIS_TIMEOUT", "1").run();
-            done.assert_one_line(201, &[&scene.name(), "localhost", "3 tries"]);
+            done.assert_one_line(201, &[&scene.name(), "127.0.0.1", "3 tries"]);
             scene.assert_not_run();
             assert_eq!(scene.proxy.connections(), 3);
         });
@@ -151,7 +151,7 @@ fn a_server_that_hangs_up_in_the_middle_of_our_words_is_understood() {
     // One after another: on a busy machine both sides hardly ever speak at the same time.
     for _ in 0..20 {
         let scene = Scene::new(&secured.server, Job::exits(7));
-        let golock = secured.golock(&scene).set("PORT", &port).set("RECONNECT_ATTEMPTS", "0");
+        let golock = secured.at_one_address(&scene).set("PORT", &port).set("RECONNECT_ATTEMPTS", "0");
         golock.run().assert_one_line(201, &[&scene.name(), &port, "alert"]);
     }
 }

@@ -119,7 +119,7 @@ fn the_second_connection_to_a_real_redis_saves_the_certificate() {
         let issue = |authority: &Authority| authority.issue_for(&KeyKind::Rsa.generate(), &["localhost"], |_| ());
         let secured = Secured::with(Authority::new(), issue, &["--tls-protocols", version]);
         let scene = Scene::new(&secured.server, Job::exits(7));
-        secured.golock(&scene).run().assert_silent(7);
+        secured.at_one_address(&scene).run().assert_silent(7);
         let [first, second] = [0, 1].map(|index| scene.proxy.records()[index].reply.len());
         // The certificate and the signature with its key make up the most of a full handshake.
         assert!(second * 2 < first, "{version}: {first} and {second} bytes came from the server");
@@ -131,7 +131,7 @@ fn a_real_redis_without_memory_for_sessions_serves_as_well() {
     each(&VERSIONS, |version| {
         let secured = Secured::start(&["--tls-session-caching", "no", "--tls-protocols", version]);
         let scene = Scene::new(&secured.server, Job::exits(7));
-        secured.golock(&scene).run().assert_silent(7);
+        secured.at_one_address(&scene).run().assert_silent(7);
     });
 }
 
