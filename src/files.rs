@@ -66,5 +66,7 @@ impl Fresh {
 
 /// Whether everybody on this host can read the file at `path`.
 pub fn is_world_readable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0)
+    let has = |path: &Path, right| path.metadata().is_ok_and(|found| found.mode() & right != 0);
+    let real = path.canonicalize().unwrap_or_default();
+    real.is_file() && has(&real, 0o004) && real.ancestors().skip(1).all(|folder| has(folder, 0o001))
 }

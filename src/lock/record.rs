@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The fields of a record, in their order; those that hold a number are marked by `#`, or `?` where they may be empty. Behind
 /// them a run that has not ended yet may tell of the one before it (`last=RESULT@HOST`, `?` for an end nobody recorded), and
-/// in Redis stands the token of the run (`by=TOKEN`).
+/// stands the token of the run (`by=TOKEN`).
 #[rustfmt::skip]
 const FIELDS: [(&[u8], u8); 10] = [
     (b"fence=", b'#'), (b"host=", b'*'), (b"pid=", b'*'), (b"program=", b'*'), (b"start=", b'#'), (b"end=", b'?'),
@@ -154,6 +154,12 @@ impl Record {
         Self([&start[..], times.as_bytes(), &last].concat())
     }
 
+    /// The same, with the token of its run.
+    #[must_use]
+    pub fn by(&self, token: &[u8]) -> Self {
+        Self([&self.0[..], b" by=", token].concat())
+    }
+
     /// The same, when the run has ended `now`.
     #[must_use]
     pub fn ended(&self, end: &End, now: u64) -> Self {
@@ -164,7 +170,9 @@ impl Record {
         let start = if end.ran { self.text("start") } else { b"0" };
         let times = [b" start=", start, b" end=", now.as_bytes(), b" result=", &end.result, b" ok=", ok];
         let rest = [b" failed=", failed.as_bytes(), b" first=", self.text("first")];
-        Self([&self.0[..head], &times.concat(), &rest.concat()].concat())
+        let ended = Self([&self.0[..head], &times.concat(), &rest.concat()].concat());
+        let token = self.text("by");
+        if token.is_empty() { ended } else { ended.by(token) }
     }
 
     /// The same, with `hide` applied to each of its texts: a server may repeat the password.

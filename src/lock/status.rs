@@ -72,10 +72,16 @@ impl Status {
         Self { value: Some(value), ..Self::default() }
     }
 
+    /// The record, unless it is of another run than the one whose token is the lock's value.
+    fn record_of_holder(&self) -> Option<&Record> {
+        let value = self.value.as_deref().unwrap_or_default();
+        self.record.as_ref().filter(|record| [&b""[..], value].contains(&record.text("by")))
+    }
+
     /// Who holds it, by the form of its value and what the record says.
     pub fn holder(&self) -> Holder {
         let Some(value) = &self.value else { return Holder::Nobody };
-        match &self.record {
+        match self.record_of_holder() {
             _ if is_second(value) => Holder::Predecessor,
             _ if value.len() != Token::DIGITS || !value.iter().all(u8::is_ascii_digit) => Holder::Unknown,
             _ if self.is_over => Holder::Grace,
@@ -108,7 +114,7 @@ impl Status {
 
     /// Who holds it, for people.
     pub fn holder_told(&self) -> Line {
-        match (self.holder(), &self.record) {
+        match (self.holder(), self.record_of_holder()) {
             (Holder::Running, Some(record)) => {
                 let (host, pid) = (record.shown("host"), record.shown("pid"));
                 words!("held by {}, process {}, since {}", host, pid, Utc(record.number("start").unwrap_or(0)))

@@ -133,9 +133,10 @@ impl<'a> Client<'a> {
         for (command, reply) in commands.iter().zip(replies) {
             match reply {
                 Reply::Status(words) if words == b"OK" => {}
-                // Whoever insists tries again: perhaps with the password that has worked before.
+                // Whoever insists, or has been let in before, tries again: perhaps a password is being replaced.
                 Reply::Error(words) => {
-                    let kind = if self.budget.insists() { Kind::Busy } else { Kind::Final };
+                    let kind =
+                        if self.budget.insists() || self.credentials.has_worked { Kind::Busy } else { Kind::Final };
                     return Err(self.credentials.refused(kind, command, &words));
                 }
                 _ => return Err(Failure::lost(UNASKED)),

@@ -21,6 +21,8 @@ pub struct Credentials {
     /// What was sent last, and what the server has refused last.
     sent: Option<Vec<u8>>,
     refused: Option<Vec<u8>>,
+    /// Whether any has worked: a refusal is of a password, and not of us.
+    pub(super) has_worked: bool,
     pub(super) tls: Option<Tls>,
 }
 
@@ -53,6 +55,7 @@ impl Credentials {
     }
 
     pub(super) fn worked(&mut self) {
+        self.has_worked = true;
         if let (Some(file), Some(sent)) = (&mut self.file, &self.sent)
             && file.content != *sent
         {

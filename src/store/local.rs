@@ -6,7 +6,7 @@ use super::{Attempt, Ending, Error, Held, LockStore, end_of, folder, not_begun, 
 use crate::clock::{Instant, jittered, milliseconds, random, unix_milliseconds};
 use crate::interrupt::Interrupts;
 use crate::job::{Binding, ExitReason, Renewal, Renewed, Schedule, StopReason};
-use crate::lock::{End, Entry, LockOptions, Record, Released, Status, TOO_LATE, Token, Ttl};
+use crate::lock::{End, Entry, LockOptions, Record, Recording, Released, Status, TOO_LATE, Token, Ttl};
 use crate::lock::{digest, percent_encoded};
 use crate::text::{Cause, Escaped, Line, Log, Span, percent_decoded};
 use crate::words;
@@ -146,16 +146,18 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         }
         let LockOptions { grace, release, tick, record, .. } = &self.options;
         let (hold_end, now, grace) = (Instant::after(*release), unix_milliseconds(), milliseconds(*grace));
-        let before = content.record;
+        let (before, token) = (content.record, Token::random().as_bytes().to_vec());
         let age = before.as_ref().and_then(|before| now.checked_sub(before.number("start")?));
         let since = tick.map(|start| milliseconds(Instant::now().since(start).unwrap_or_default()));
         if age.zip(since).is_some_and(|(age, since)| age <= since) {
             return Ok(Attempt::Served);
         }
         // A record that is kept for a shorter time than the run takes would never tell of its end.
-        let kept_until = record.as_ref().map_or(0, |record| now + milliseconds(record.keep.max(*release)));
-        let record = record.as_ref().map(|record| Record::begin(before.as_ref(), &record.run, now));
-        let token = Token::random().as_bytes().to_vec();
+        let keep = |record: &Recording| now + milliseconds(record.keep.max(*release));
+        let kept_until = record.as_ref().map_or(content.kept_until, keep);
+        let begin = |record: &Recording| Record::begin(before.as_ref(), &record.run, now).by(&token);
+        // A run without a record leaves that of others.
+        let record = record.as_ref().map(begin).or(before);
         let mut content = Content { grace: (now + grace, grace), token, kept_until, record };
         self.log.debug(words!("got the lock, for {} at most", Span(*release)));
         match lockfile::write(&file, &content) {
@@ -222,13 +224,19 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let (now, most) = (unix_milliseconds(), milliseconds(TOLD));
         let told = lockfile::read(&file).is_ok_and(|content| (now + 1..=now + most).contains(&content.kept_until));
         if !told {
-            let _ = lockfile::write(&file, &Content { kept_until: now + most, ..Content::default() });
+            let token = Token::random().as_bytes().to_vec();
+            let _ = lockfile::write(&file, &Content { kept_until: now + most, token, ..Content::default() });
         }
         !told
     }
 }
 
 impl LocalStore<'_> {
+    /// The record of our run.
+    fn record(&self) -> Option<&Record> {
+        self.content.record.as_ref().filter(|_| self.options.record.is_some())
+    }
+
     /// Writes the end of the run, or deletes a file that nobody needs any more, and lets go of the lock. Whether it was
     /// still ours, and whether the run is still the last one.
     fn end(&mut self, end: &End) -> (bool, bool) {
@@ -285,7 +293,7 @@ impl Held for LocalStore<'_> {
     }
 
     fn grant(&self) -> (&[u8], Option<u64>, Binding<'_>) {
-        let fence = self.content.record.as_ref().and_then(|record| record.number("fence"));
+        let fence = self.record().and_then(|record| record.number("fence"));
         let binding = self.file.as_ref().map_or(Binding::None, |file| Binding::InheritFd(file.as_fd()));
         (&self.content.token, fence, binding)
     }
@@ -307,7 +315,7 @@ impl Held for LocalStore<'_> {
             }
             _ => told(name, released),
         };
-        Ending { told, record: self.content.record.filter(|_| is_last) }
+        Ending { told, record: self.record().filter(|_| is_last).cloned() }
     }
 
     fn abandon(mut self: Box<Self>, code: u8) -> Result<(), Line> {

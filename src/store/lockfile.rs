@@ -2,7 +2,7 @@
 //! after that, and who ran under it.
 
 use crate::clock::{random, unix_milliseconds};
-use crate::lock::{LIST_LIMIT, Record};
+use crate::lock::{LIST_LIMIT, Record, Token};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -51,6 +51,11 @@ impl Content {
     pub(super) fn grace_left(&self) -> Option<u64> {
         let (until, length) = self.grace;
         until.checked_sub(unix_milliseconds()).filter(|left| *left > 0 && *left <= length)
+    }
+
+    /// Whether a golock has written it, and nobody else a number or two, or nothing.
+    fn is_ours(&self) -> bool {
+        self.token.len() == Token::DIGITS
     }
 
     /// Whether the file is still needed.
@@ -139,7 +144,7 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(fs::read_dir(folder)?.take(LIST_LIMIT).flatten().map(|entry| entry.path()).collect())
 }
 
-/// Deletes the files in `folder` that are no longer needed, looking at `most` of them from any on. Whoever has one of them
+/// Deletes the files of golock's in `folder` that are no longer needed, looking at `most` of them from any on. Whoever has one of them
 /// open checks, after locking it, that it still stands there; who finds it shared, as here, tries again and does not skip.
 pub(super) fn sweep(folder: &Path, most: usize) {
     let mut files = files(folder).unwrap_or_default();
@@ -148,7 +153,7 @@ pub(super) fn sweep(folder: &Path, most: usize) {
     for path in files.into_iter().take(most) {
         if let Ok(file) = open(&path, false)
             && lock(&file, FlockOperation::NonBlockingLockShared).is_ok_and(|shared| shared)
-            && read(&file).is_ok_and(|content| !content.is_needed())
+            && read(&file).is_ok_and(|content| content.is_ours() && !content.is_needed())
         {
             let _ = remove(&file, &path);
         }

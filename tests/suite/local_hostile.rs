@@ -199,6 +199,25 @@ fn a_file_of_another_kind_of_content_is_not_overwritten() {
     });
 }
 
+/// `LOCAL_DIR` may be `/run`, where others keep what looks like a lock that is over.
+#[test]
+fn what_golock_has_not_written_is_not_swept() {
+    let host = Host::new();
+    make(&host.locks(), 0o700);
+    let others =
+        [("sshd.pid", "812\n"), ("sales", "2024 12\n100\n"), ("crond.reboot", ""), (".keep", ""), ("zeros", "\0\0")];
+    for (name, content) in others {
+        fs::write(host.locks().join(name), content).unwrap();
+    }
+    let own = host.locks().join("cronlock.over");
+    fs::write(&own, "1 0 1234567890123456789 1\n\n").unwrap();
+    assert_eq!(host.golock().args(["--list"]).run().code, 0);
+    for (name, content) in others {
+        assert_eq!(fs::read_to_string(host.locks().join(name)).unwrap(), content, "{name}");
+    }
+    assert!(!own.exists());
+}
+
 /// A crash or a full disk can leave any part of what golock writes, and a file system nothing but zeros of it.
 #[test]
 fn what_is_left_of_a_lock_is_free() {

@@ -154,6 +154,23 @@ fn who_skips_a_job_that_is_in_order_or_of_which_nothing_is_known_exits_as_ever()
     }
 }
 
+/// The token tells that the run which is on record is not the one that has the lock.
+#[test]
+fn a_run_without_a_record_is_not_told_as_the_last_one_and_leaves_its_record() {
+    each(&Ledger::both(), |ledger| {
+        ledger.golock().args(["false"]).run().assert_silent(1);
+        let (record, witness) = (ledger.record(), Witness::new());
+        let holder = ledger.golock().set("RECORD", "0").args(witness.gated("exit 0")).spawn();
+        assert!(witness.notes().lines("began", 1)[0].contains(" none "), "a fence without a record");
+        assert!(ledger.status().line.starts_with(&format!("{NAME} held ")), "{:?}", ledger.status().line);
+        let skipped = ledger.golock().set("VERBOSE", "yes").args(["true"]).run();
+        assert!(skipped.code == 200 && skipped.stderr.contains("held by another"), "{skipped:?}");
+        witness.open();
+        holder.wait().assert_silent(0);
+        assert_eq!(ledger.record(), record);
+    });
+}
+
 #[test]
 fn overdue_is_more_than_skipped() {
     for held in Held::both() {

@@ -121,6 +121,24 @@ fn a_server_that_has_the_password_of_before_again_gets_it() {
     assert_eq!(tried(&scene, known).last().unwrap(), OLD);
 }
 
+/// Who waits has been let in: that its password is refused once does not end the wait.
+#[test]
+fn a_rotation_during_a_wait_is_waited_for() {
+    let vault = Vault::new();
+    let scene = Scene::new(&vault.server, Job::exits(7));
+    vault.server.query::<()>(&["SET", &scene.name(), "1234567890123456789"]);
+    let waiting = golock(&scene, &vault.file(), "0").set("WAIT", "1h").set("RECONNECT_ATTEMPTS", "50").spawn();
+    until("golock waits", || scene.proxy.records().iter().flat_map(Record::commands).count() > 2);
+    vault.rotate();
+    vault.server.query::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let refused = |record: &Record| String::from_utf8_lossy(&record.reply).contains("-WRONGPASS");
+    until("golock is refused", || scene.proxy.records().iter().any(refused));
+    vault.write(NEW);
+    vault.server.query::<()>(&["DEL", &scene.name()]);
+    waiting.wait().assert_silent(7);
+    scene.assert_released();
+}
+
 #[test]
 fn a_server_that_changes_before_the_file_is_asked_again() {
     let vault = Vault::new();

@@ -104,6 +104,20 @@ const VALUES: &[Slip] = &[
         &[("HOST", "cron:secret@h")],
         "CRONLOCK_HOST: it holds a user or a password; they belong into CRONLOCK_URL",
     ),
+    variable(
+        &[("HOST", "redis CRONLOCK_AUTH=secret")],
+        "CRONLOCK_HOST: another setting stands in its value; each has a line of its own",
+    ),
+    variable(
+        &[("PREFIX", "x\tCRONLOCK_URL=redis://:secret@h")],
+        "CRONLOCK_PREFIX: another setting stands in its value; each has a line of its own",
+    ),
+    line(
+        "CRONLOCK_GRACE='5 CRONLOCK_AUTH=secret'\n",
+        "CONF:1: CRONLOCK_GRACE: another setting stands in its value; each has a line of its own",
+    ),
+    variable(&[("HOST", "redis PASSWORD=secret")], "CRONLOCK_HOST: white space is in no host's name"),
+    variable(&[("URL", "redis://h%20PASSWORD=secret")], "CRONLOCK_URL: white space is in no host's name"),
     option(&["--host", "[::1]6380"], "--host: \"[::1]6380\" is not a host"),
     option(&["--host", "redis://h:6380/2"], "--host: it is a URL; that is --url"),
     variable(&[("HOST", "rediss://:secret@h")], "CRONLOCK_HOST: it is a URL; that is CRONLOCK_URL"),
