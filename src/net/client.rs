@@ -133,12 +133,7 @@ impl<'a> Client<'a> {
         for (command, reply) in commands.iter().zip(replies) {
             match reply {
                 Reply::Status(words) if words == b"OK" => {}
-                // Whoever insists, or has been let in before, tries again: perhaps a password is being replaced.
-                Reply::Error(words) => {
-                    let kind =
-                        if self.budget.insists() || self.credentials.has_worked { Kind::Busy } else { Kind::Final };
-                    return Err(self.credentials.refused(kind, command, &words));
-                }
+                Reply::Error(words) => return Err(self.credentials.refused(command, &words)),
                 _ => return Err(Failure::lost(UNASKED)),
             }
         }
@@ -192,6 +187,10 @@ impl<'a> Client<'a> {
             None => self.connect().map_err(|mut failure| {
                 // What was sent was at most a login, not the request.
                 failure.may_be_done = false;
+                if failure.kind == Kind::Final && self.route.has_answered() {
+                    // It has let us in before: perhaps a password or a certificate is being replaced.
+                    failure.kind = Kind::Busy;
+                }
                 failure
             })?,
         };

@@ -21,8 +21,6 @@ pub struct Credentials {
     /// What was sent last, and what the server has refused last.
     sent: Option<Vec<u8>>,
     refused: Option<Vec<u8>>,
-    /// Whether any has worked: a refusal is of a password, and not of us.
-    pub(super) has_worked: bool,
     pub(super) tls: Option<Tls>,
 }
 
@@ -55,7 +53,6 @@ impl Credentials {
     }
 
     pub(super) fn worked(&mut self) {
-        self.has_worked = true;
         if let (Some(file), Some(sent)) = (&mut self.file, &self.sent)
             && file.content != *sent
         {
@@ -68,7 +65,7 @@ impl Credentials {
         self.refused.clone_from(&self.sent);
     }
 
-    pub(super) fn refused(&mut self, kind: Kind, command: &'static str, words: &[u8]) -> Box<Failure> {
+    pub(super) fn refused(&mut self, command: &'static str, words: &[u8]) -> Box<Failure> {
         let password = self.current().unwrap_or_default();
         let ends = [password.first(), password.last()];
         let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);
@@ -77,7 +74,7 @@ impl Credentials {
             _ => "",
         };
         self.turned_away();
-        Failure::new(kind, words!("{} was refused: {}{}", command, Escaped(words), hint))
+        Failure::new(Kind::Final, words!("{} was refused: {}{}", command, Escaped(words), hint))
     }
 
     /// `text` without the passwords.

@@ -17,7 +17,8 @@ struct Way {
     endpoint: Endpoint,
     /// The address that answered last.
     peer: Option<SocketAddr>,
-    /// Whether it has failed since.
+    /// Whether any has, and whether that has failed since.
+    has_answered: bool,
     failed: bool,
     /// The address that was connected to last, and the one that has failed last, which comes after the others.
     tried: Option<SocketAddr>,
@@ -26,7 +27,7 @@ struct Way {
 
 impl Way {
     fn to(endpoint: Endpoint, peer: Option<SocketAddr>) -> Self {
-        Self { endpoint, peer, failed: false, tried: None, shunned: None }
+        Self { endpoint, peer, has_answered: false, failed: false, tried: None, shunned: None }
     }
 }
 
@@ -59,10 +60,15 @@ impl<'a> Route<'a> {
 
     pub(super) fn answered(&mut self, peer: Option<SocketAddr>) {
         let way = self.way_mut();
-        (way.peer, way.failed, way.shunned) = (peer, false, None);
+        (way.peer, way.has_answered, way.failed, way.shunned) = (peer, true, false, None);
         if self.is_at_home {
             (self.node, self.is_at_home) = (None, false);
         }
+    }
+
+    /// Whether this server has answered before.
+    pub(super) fn has_answered(&self) -> bool {
+        self.way().has_answered
     }
 
     pub(super) fn connected(&mut self, peer: Option<SocketAddr>) {

@@ -108,7 +108,7 @@ fn a_server_that_never_greets_is_given_up() {
     let authority = Authority::new();
     let (server, job) = (Scripted::start(|_, stream| drain(stream)), Job::exits(7));
     let done = in_a_hurry(&authority, server.port(), &job).run();
-    done.assert_one_line(201, &["cronlock.stalled", "localhost", "no answer in time", "TLS"]);
+    done.assert_one_line(201, &["cronlock.stalled", "127.0.0.1", "no answer in time", "TLS"]);
     assert_eq!((job.runs(), server.connections()), (0, 3));
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::tls::certificates::{Authority, Papers, pem};
 use crate::support::tls::{Secured, VERSIONS};
-use crate::support::{Golock, Job, Scene, each};
+use crate::support::{Golock, Job, Scene, each, until};
 
 /// A server, and golock's own copies of the files that it is known by.
 struct Office {
@@ -70,6 +70,30 @@ fn a_renewed_certificate_is_used_for_the_release() {
         assert!(!told.contains("what was read before"), "{told}");
         scene.assert_released();
     });
+}
+
+/// The server has let golock in before, so that it is not trusted any more does not end the wait.
+#[test]
+fn a_new_authority_during_a_wait_is_waited_for() {
+    let (office, authority) = (Office::open(VERSIONS[1]), Authority::named("The next CA"));
+    let server = &office.secured.server;
+    let scene = Scene::new(server, Job::exits(7));
+    server.set(&scene.name(), "1234567890123456789");
+    let waiting = office.golock(&scene).set("WAIT", "1h").set("RECONNECT_ATTEMPTS", "50").spawn();
+    // One of them was ours.
+    until("golock waits", || !server.query::<String>(&["INFO", "commandstats"]).contains("cmdstat_set:calls=1,"));
+    office.change_ca(&authority);
+    let known = scene.proxy.connections();
+    server.query::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    until("golock is refused", || scene.proxy.connections() > known + 1);
+    let papers = authority.issue(&["client"]);
+    replace(&office.ca, &authority.pem());
+    replace(&office.papers.certificate, &pem(&papers.certificate));
+    replace(&office.papers.key, &pem(&papers.key));
+    server.query::<()>(&["DEL", &scene.name()]);
+    let done = waiting.wait();
+    assert_eq!(done.code, 7, "{done:?}");
+    scene.assert_released();
 }
 
 #[test]
