@@ -276,7 +276,9 @@ impl Call<'_> {
     /// How golock ends when the lock is held.
     fn skip(&self, store: &mut dyn LockStore<'_>, status: &Status) -> Outcome {
         let now = status.now.unwrap_or_else(clock::unix_milliseconds);
-        let Some(waiting) = self.config.max_age.and_then(|most| status.overdue(most, now)) else {
+        // Without a record of its own, what it finds may be of long ago.
+        let max_age = self.config.max_age.filter(|_| self.config.record.is_some());
+        let Some(waiting) = max_age.and_then(|most| status.overdue(most, now)) else {
             return Outcome::Skipped(self.config.skip_exit);
         };
         if store.tells_overdue() {

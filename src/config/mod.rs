@@ -248,22 +248,22 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
     let utf8 = || std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"));
-    // What stands there may be a password: the value is shown only below.
-    if given.iter().any(u8::is_ascii_whitespace) {
-        return Err(words!("{}: white space is in no host's name", place));
-    }
-    if settings.is_by_url(Id::Host) {
-        return utf8().map(str::to_owned);
-    }
     if given.starts_with(b"unix:") {
         return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
     }
+    // What stands there may be a password: the value is shown only below.
     if given.windows(3).any(|part| part == b"://") {
         return Err(words!("{}: it is a URL; that is {}", place, settings.alike(Id::Host, Id::Url)));
     }
     if given.contains(&b'@') {
         let url = settings.alike(Id::Host, Id::Url);
         return Err(words!("{}: it holds a user or a password; they belong into {}", place, url));
+    }
+    if given.iter().any(|byte| byte.is_ascii_whitespace() || b"=;".contains(byte)) {
+        return Err(words!("{}: more than the name of a host", place));
+    }
+    if settings.is_by_url(Id::Host) {
+        return utf8().map(str::to_owned);
     }
     let host = utf8()?;
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

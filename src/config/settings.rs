@@ -302,10 +302,12 @@ impl<'a> Settings<'a> {
         Err(self.invalid(row.id, why))
     }
 
-    /// That the value given for `id` is `why`; it is shown unless it is a secret.
+    /// That the value given for `id` is `why`; it is shown unless it is a secret, or another setting may stand in it.
     pub(super) fn invalid(&self, id: Id, why: &'static str) -> Line {
+        if id.row().kind == Kind::Secret || self.text(id).contains(&b'=') {
+            return words!("{}: {}", self.place(id), why);
+        }
         let range = match id.row().kind {
-            Kind::Secret => return words!("{}: {}", self.place(id), why),
             Kind::Number(least, most) => words!(" from {} to {}", least, most),
             Kind::Time(least) => words!(" from {} s to {} days", least, LONGEST / 86400),
             _ => Line::default(),

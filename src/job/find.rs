@@ -32,7 +32,9 @@ impl ExecError {
 
     /// Why `command` cannot be run, with a hint at what was probably meant.
     pub fn words(self, command: &OsStr) -> Line {
-        let (harmless, line) = (harmless(command.as_bytes()), first_word(command));
+        let line = first_word(command);
+        let word = line.unwrap_or(command.as_bytes());
+        let harmless = harmless(word);
         let (why, hint) = match (self, harmless) {
             (Self::NotFound, Some(part)) if part.ends_with(b"/") => ("not found", "; a server is named by --url URL"),
             (Self::NotFound, Some(_)) => ("not found", "; a variable is set by env NAME=VALUE COMMAND"),
@@ -40,7 +42,7 @@ impl ExecError {
             (Self::NotFound, None) => ("not found", ""),
             (Self::NotExecutable, _) => ("not executable", ""),
         };
-        words!("{}: {}{}", Escaped(harmless.or(line).unwrap_or(command.as_bytes())), why, hint)
+        words!("{}: {}{}", Escaped(harmless.unwrap_or(word)), why, hint)
     }
 }
 
@@ -54,7 +56,7 @@ fn harmless(command: &[u8]) -> Option<&[u8]> {
 
 /// The first word of `command`, if it looks like a line for a shell and is no file: a password may follow.
 fn first_word(command: &OsStr) -> Option<&[u8]> {
-    let (bytes, is_end) = (command.as_bytes(), |byte: &u8| b" \t\n;|&<>$`".contains(byte));
+    let (bytes, is_end) = (command.as_bytes(), |byte: &u8| b" \t\n;|&<>$`(){}".contains(byte));
     let is_line = bytes.iter().any(is_end) && !Path::new(command).exists();
     bytes.split(is_end).find(|word| !word.is_empty()).filter(|_| is_line)
 }
@@ -63,7 +65,7 @@ fn first_word(command: &OsStr) -> Option<&[u8]> {
 pub fn base_name(command: &OsStr) -> &[u8] {
     let path = first_word(command).unwrap_or(command.as_bytes());
     let base = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    harmless(command.as_bytes()).unwrap_or(base)
+    harmless(path).unwrap_or(base)
 }
 
 /// Finds `command` as execvp(3) does: in the folders of `path` unless it holds a slash; the first one that can be

@@ -187,13 +187,14 @@ impl<'a> Client<'a> {
             None => self.connect().map_err(|mut failure| {
                 // What was sent was at most a login, not the request.
                 failure.may_be_done = false;
-                if failure.kind == Kind::Final && self.route.has_answered() {
+                if failure.kind == Kind::Final && self.route.lets_in() {
                     // It has let us in before: perhaps a password or a certificate is being replaced.
                     failure.kind = Kind::Busy;
                 }
                 failure
             })?,
         };
+        self.route.let_in();
         let (at, mut request, mut replies) = (Instant::now(), Request::default(), Vec::new());
         build(at, &mut request);
         if request.commands > 0 {

@@ -4,6 +4,7 @@ use super::{Failure, Kind, Server};
 use crate::files::{BOM, Fresh};
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
+use std::cmp::Reverse;
 use std::mem;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
@@ -36,13 +37,14 @@ impl Credentials {
         Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
     }
 
-    /// The password for a new connection: what its file holds now, or has worked last, or before that; whatever comes first
-    /// and was not refused just now.
+    /// The password for a new connection: what its file holds now, or has worked last, or before that; the next one, if one
+    /// of them was refused just now.
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
         if let Some(file) = &self.file {
-            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()];
-            let next = known.into_iter().flatten().find(|content| self.refused.as_ref() != Some(content));
-            self.sent = Some(next.unwrap_or_else(|| file.content.clone()));
+            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()].into_iter().flatten();
+            let is_refused = |content: &Vec<u8>| self.refused.as_ref() == Some(content);
+            let next = known.clone().skip_while(|content| !is_refused(content)).find(|content| !is_refused(content));
+            self.sent = next.or_else(|| known.clone().next());
         }
         self.current().map(<[u8]>::to_vec)
     }
@@ -81,8 +83,11 @@ impl Credentials {
     pub(super) fn redacted(&self, text: &[u8]) -> Vec<u8> {
         let content = self.file.as_ref().map(|file| without_newline(&file.content));
         let earlier = self.earlier.as_deref().map(without_newline);
-        let known = [self.current(), content, earlier].into_iter().flatten();
-        known.fold(text.to_vec(), |text, password| redact(&text, password))
+        let refused = self.refused.as_deref().map(without_newline);
+        let mut known: Vec<_> = [self.current(), content, earlier, refused].into_iter().flatten().collect();
+        // One may be the beginning of another.
+        known.sort_by_key(|password| Reverse(password.len()));
+        known.iter().fold(text.to_vec(), |text, password| redact(&text, password))
     }
 }
 

@@ -17,9 +17,10 @@ struct Way {
     endpoint: Endpoint,
     /// The address that answered last.
     peer: Option<SocketAddr>,
-    /// Whether any has, and whether that has failed since.
-    has_answered: bool,
+    /// Whether it has failed since.
     failed: bool,
+    /// Whether the server has ever let us in.
+    lets_in: bool,
     /// The address that was connected to last, and the one that has failed last, which comes after the others.
     tried: Option<SocketAddr>,
     shunned: Option<SocketAddr>,
@@ -27,7 +28,7 @@ struct Way {
 
 impl Way {
     fn to(endpoint: Endpoint, peer: Option<SocketAddr>) -> Self {
-        Self { endpoint, peer, has_answered: false, failed: false, tried: None, shunned: None }
+        Self { endpoint, peer, failed: false, lets_in: false, tried: None, shunned: None }
     }
 }
 
@@ -60,15 +61,19 @@ impl<'a> Route<'a> {
 
     pub(super) fn answered(&mut self, peer: Option<SocketAddr>) {
         let way = self.way_mut();
-        (way.peer, way.has_answered, way.failed, way.shunned) = (peer, true, false, None);
+        (way.peer, way.failed, way.shunned) = (peer, false, None);
         if self.is_at_home {
             (self.node, self.is_at_home) = (None, false);
         }
     }
 
-    /// Whether this server has answered before.
-    pub(super) fn has_answered(&self) -> bool {
-        self.way().has_answered
+    /// Whether this server has ever let us in.
+    pub(super) fn lets_in(&self) -> bool {
+        self.way().lets_in
+    }
+
+    pub(super) fn let_in(&mut self) {
+        self.way_mut().lets_in = true;
     }
 
     pub(super) fn connected(&mut self, peer: Option<SocketAddr>) {
@@ -87,7 +92,8 @@ impl<'a> Route<'a> {
                     }
                     _ => None,
                 };
-                (self.node, self.is_at_home) = (Some(Way::to(node.clone(), peer)), false);
+                let lets_in = self.node.as_ref().is_some_and(|way| way.lets_in && way.endpoint == *node);
+                (self.node, self.is_at_home) = (Some(Way { lets_in, ..Way::to(node.clone(), peer) }), false);
             }
             Kind::Lost | Kind::Busy | Kind::Final | Kind::ReadOnly => {
                 let way = self.way_mut();

@@ -157,14 +157,14 @@ impl<'a> LockStore<'a> for LocalStore<'a> {
         let kept_until = record.as_ref().map_or(content.kept_until, keep);
         let begin = |record: &Recording| Record::begin(before.as_ref(), &record.run, now).by(&token);
         // A run without a record leaves that of others.
-        let record = record.as_ref().map(begin).or(before);
+        let record = record.as_ref().map(begin).or(before.filter(|_| kept_until > now));
         let mut content = Content { grace: (now + grace, grace), token, kept_until, record };
         self.log.debug(words!("got the lock, for {} at most", Span(*release)));
         match lockfile::write(&file, &content) {
             // The lock is the kernel's: without a grace, nothing has to be written for it.
             Err(error) if grace == 0 => {
                 self.log.debug(words!("nothing is recorded of this run: {}", Cause(&error)));
-                content.record = None;
+                content.record = content.record.filter(|_| self.options.record.is_none());
             }
             written => written.map_err(self.failed("write"))?,
         }

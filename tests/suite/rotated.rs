@@ -12,6 +12,8 @@ use rustix::process::Signal;
 
 use crate::support::job_tools::{Notes, UNIGNORED, graceless};
 use crate::support::proxy::Record;
+use crate::support::resp::Words;
+use crate::support::scripted::{read_commands, send};
 use crate::support::{Golock, Job, Scene, Scripted, Server, each, until};
 
 const OLD: &str = "the old password";
@@ -121,6 +123,24 @@ fn a_server_that_has_the_password_of_before_again_gets_it() {
     assert_eq!(tried(&scene, known).last().unwrap(), OLD);
 }
 
+/// The file is ahead of all servers, and the one that is promoted is behind: each of the three is tried.
+#[test]
+fn of_three_passwords_each_is_tried() {
+    let vault = Vault::new();
+    let scene = Scene::new(&vault.server, Job::gated(7));
+    let running = golock(&scene, &vault.file(), "9").set("RECONNECT_ATTEMPTS", "5").spawn();
+    scene.job.wait_running();
+    vault.write(NEW);
+    vault.rotate();
+    let known = scene.proxy.connections();
+    wait_renewed(&scene, known);
+    vault.write("not known anywhere yet");
+    vault.server.query::<()>(&["CONFIG", "SET", "requirepass", OLD]);
+    scene.job.open_gate();
+    running.wait().assert_silent(7);
+    scene.assert_released();
+}
+
 /// Who waits has been let in: that its password is refused once does not end the wait.
 #[test]
 fn a_rotation_during_a_wait_is_waited_for() {
@@ -137,6 +157,40 @@ fn a_rotation_during_a_wait_is_waited_for() {
     vault.server.query::<()>(&["DEL", &scene.name()]);
     waiting.wait().assert_silent(7);
     scene.assert_released();
+}
+
+/// As in a cluster: the server that names the node is asked again as well, and has let golock in, too.
+#[test]
+fn a_rotation_during_a_wait_is_waited_for_behind_a_redirection() {
+    let vault = Vault::new();
+    let node = vault.server.port();
+    let home = Scripted::start(move |index, client| {
+        let password = if index == 0 { OLD } else { NEW };
+        let answer = |words: &Words| match &words[0][..] {
+            "AUTH" if words[1] == password => "+OK\r\n".to_owned(),
+            "AUTH" => "-WRONGPASS x\r\n".to_owned(),
+            _ => format!("-MOVED 1 127.0.0.1:{node}\r\n"),
+        };
+        loop {
+            let commands = read_commands(client, 1);
+            if commands.is_empty() || !send(client, commands.iter().map(answer).collect::<String>()) {
+                return;
+            }
+        }
+    });
+    let (name, job) = ("cronlock.moved", Job::exits(7));
+    vault.server.query::<()>(&["SET", name, "1234567890123456789"]);
+    let golock = Golock::new(home.port()).set("KEY", "moved").set("GRACE", "0").set("RECONNECT_BACKOFF", "0");
+    let golock = golock.set("AUTH_FILE", vault.file()).set("WAIT", "1h").set("RECONNECT_ATTEMPTS", "10000");
+    let waiting = golock.args(job.command()).spawn();
+    until("golock waits", || !vault.server.query::<String>(&["INFO", "commandstats"]).contains("cmdstat_set:calls=1,"));
+    vault.rotate();
+    vault.server.query::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    until("golock is refused by both", || home.connections() > 2);
+    vault.write(NEW);
+    vault.server.query::<()>(&["DEL", name]);
+    waiting.wait().assert_silent(7);
+    assert_eq!((job.runs(), vault.server.get(name)), (1, None));
 }
 
 #[test]

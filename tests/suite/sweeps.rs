@@ -16,10 +16,17 @@ fn a_file_that_nothing_needs_any_more_goes_with_its_run() {
         ledger.files()
     };
     assert_eq!(run("0", "0"), [""; 0]);
-    assert_eq!(run("0", "1h"), [NAME]);
-    // A run that records nothing keeps nothing of the runs before.
-    assert_eq!(run("0", "0"), [""; 0]);
     assert_eq!(run("1000", "0"), [NAME]);
+    let ledger = Ledger::local();
+    let run = |record: &str| {
+        ledger.golock().set("RECORD", record).args(["true"]).run().assert_silent(0);
+        ledger.record()
+    };
+    let record = run("1");
+    // A run that records nothing leaves what is on record, as long as that is kept.
+    assert_eq!((run("0"), ledger.files()), (record, vec![NAME.to_owned()]));
+    until("RECORD is over", || run("0").is_empty());
+    assert_eq!(ledger.files(), [""; 0]);
 }
 
 #[test]
@@ -99,8 +106,8 @@ fn the_record_of_a_run_without_an_end_is_kept_for_release() {
 fn what_is_told_once_an_hour_is_forgotten_after_it() {
     let ledger = Ledger::local();
     fs::create_dir_all(ledger.locks()).unwrap();
-    fs::write(ledger.locks().join(".late.cronlock.a"), "0 0  1000\n\n").unwrap();
-    fs::write(ledger.locks().join(".late.cronlock.b"), "0 0  9999999999999\n\n").unwrap();
+    fs::write(ledger.locks().join(".late.cronlock.a"), "0 0 1234567890123456789 1000\n\n").unwrap();
+    fs::write(ledger.locks().join(".late.cronlock.b"), "0 0 1234567890123456789 9999999999999\n\n").unwrap();
     ledger.golock().args(["--list"]).run();
     assert_eq!(ledger.files(), [".late.cronlock.b"]);
 }
