@@ -4,7 +4,6 @@ use super::{Failure, Kind, Server};
 use crate::files::{BOM, Fresh};
 use crate::text::{Escaped, Line, Secret};
 use crate::words;
-use std::cmp::Reverse;
 use std::mem;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
@@ -41,10 +40,11 @@ impl Credentials {
     /// of them was refused just now.
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
         if let Some(file) = &self.file {
-            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()].into_iter().flatten();
-            let is_refused = |content: &Vec<u8>| self.refused.as_ref() == Some(content);
-            let next = known.clone().skip_while(|content| !is_refused(content)).find(|content| !is_refused(content));
-            self.sent = next.or_else(|| known.clone().next());
+            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()];
+            let known: Vec<_> = known.into_iter().flatten().collect();
+            let refused = known.iter().position(|content| self.refused.as_ref() == Some(content));
+            let next = refused.map_or(0, |at| (at + 1) % known.len());
+            self.sent = known.into_iter().nth(next);
         }
         self.current().map(<[u8]>::to_vec)
     }
@@ -86,8 +86,11 @@ impl Credentials {
         let refused = self.refused.as_deref().map(without_newline);
         let mut known: Vec<_> = [self.current(), content, earlier, refused].into_iter().flatten().collect();
         // One may be the beginning of another.
-        known.sort_by_key(|password| Reverse(password.len()));
-        known.iter().fold(text.to_vec(), |text, password| redact(&text, password))
+        let mut text = text.to_vec();
+        while let Some(longest) = (0..known.len()).max_by_key(|&at| known[at].len()) {
+            text = redact(&text, known.swap_remove(longest));
+        }
+        text
     }
 }
 
