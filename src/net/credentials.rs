@@ -2,25 +2,27 @@ use super::refusal::redact;
 use super::tls::Tls;
 use super::{Failure, Kind, Server};
 use crate::files::{BOM, Fresh};
-use crate::text::{Escaped, Line, Secret};
+use crate::text::{Escaped, Line};
 use crate::words;
-use std::mem;
 
 /// The most that is read of a password's file: enough for any, and little even of `/dev/zero`.
 const LIMIT: u64 = 64 * 1024;
+
+/// How many passwords are known at most.
+const MOST: usize = 3;
 
 /// The password and what TLS needs, read from files before signals are caught, because some of them may be pipes, which
 /// make us wait; and again for each connection, because secrets are rotated while jobs run.
 #[derive(Default)]
 pub struct Credentials {
-    given: Option<Secret>,
-    /// Its content is what was read first, or has worked last.
+    /// The passwords: the one that was read last, and those that have worked before it.
+    known: Vec<Vec<u8>>,
+    /// Which of them was sent last, and whether the server did not want it.
+    at: usize,
+    is_refused: bool,
+    /// Whether the first of them was read while the job ran, and has not worked yet.
+    is_unproven: bool,
     file: Option<Fresh>,
-    /// What has worked before that.
-    earlier: Option<Vec<u8>>,
-    /// What was sent last, and what the server has refused last.
-    sent: Option<Vec<u8>>,
-    refused: Option<Vec<u8>>,
     pub(super) tls: Option<Tls>,
 }
 
@@ -29,46 +31,47 @@ impl Credentials {
     pub fn read(server: Option<&Server>) -> Result<Self, Line> {
         let Some(server) = server else { return Ok(Self::default()) };
         let file = server.auth_file.as_deref().map(|path| Fresh::read("AUTH_FILE", path, LIMIT)).transpose()?;
-        if let Some(file) = file.as_ref().filter(|file| without_newline(&file.content).is_empty()) {
+        let read = file.as_ref().map(|file| without_newline(&file.content).to_vec());
+        if let Some(file) = file.as_ref().filter(|_| read.as_ref().is_some_and(Vec::is_empty)) {
             return Err(words!("{}: it is empty", file.shown()));
         }
         let tls = server.tls.as_ref().map(Tls::new).transpose()?;
-        Ok(Self { given: server.password.clone(), file, tls, ..Self::default() })
+        let given = server.password.as_ref().map(|secret| secret.0.clone());
+        Ok(Self { known: given.or(read).into_iter().collect(), file, tls, ..Self::default() })
     }
 
-    /// The password for a new connection: what its file holds now, or has worked last, or before that; the next one, if one
-    /// of them was refused just now.
+    /// The password for a new connection: what its file holds, if that has changed; or the one that was sent last; or the
+    /// next one, if that was refused.
     pub(super) fn password(&mut self) -> Option<Vec<u8>> {
-        if let Some(file) = &self.file {
-            let known = [file.changed(), Some(file.content.clone()), self.earlier.clone()];
-            let known: Vec<_> = known.into_iter().flatten().collect();
-            let refused = known.iter().position(|content| self.refused.as_ref() == Some(content));
-            let next = refused.map_or(0, |at| (at + 1) % known.len());
-            self.sent = known.into_iter().nth(next);
+        if let Some(file) = &mut self.file
+            && let Some(content) = file.changed()
+        {
+            let password = without_newline(&content).to_vec();
+            if self.is_unproven {
+                self.known.remove(0);
+            }
+            self.known.retain(|known| *known != password);
+            self.known.insert(0, password);
+            self.known.truncate(MOST);
+            (file.content, self.at, self.is_unproven) = (content, 0, true);
+        } else if self.is_refused {
+            self.at = (self.at + 1) % self.known.len().max(1);
         }
-        self.current().map(<[u8]>::to_vec)
-    }
-
-    fn current(&self) -> Option<&[u8]> {
-        let given = self.given.as_ref().map(|secret| &secret.0[..]);
-        given.or_else(|| self.sent.as_deref().map(without_newline))
+        self.is_refused = false;
+        self.known.get(self.at).cloned()
     }
 
     pub(super) fn worked(&mut self) {
-        if let (Some(file), Some(sent)) = (&mut self.file, &self.sent)
-            && file.content != *sent
-        {
-            self.earlier = Some(mem::replace(&mut file.content, sent.clone()));
-        }
+        self.is_unproven &= self.at != 0;
     }
 
     /// The server does not want the password that it got.
     pub(super) fn turned_away(&mut self) {
-        self.refused.clone_from(&self.sent);
+        self.is_refused = true;
     }
 
     pub(super) fn refused(&mut self, command: &'static str, words: &[u8]) -> Box<Failure> {
-        let password = self.current().unwrap_or_default();
+        let password = self.known.get(self.at).map_or(&b""[..], Vec::as_slice);
         let ends = [password.first(), password.last()];
         let is_odd = ends.iter().flatten().any(|end| end.is_ascii_whitespace()) || password.starts_with(BOM);
         let hint = match command {
@@ -81,16 +84,7 @@ impl Credentials {
 
     /// `text` without the passwords.
     pub(super) fn redacted(&self, text: &[u8]) -> Vec<u8> {
-        let content = self.file.as_ref().map(|file| without_newline(&file.content));
-        let earlier = self.earlier.as_deref().map(without_newline);
-        let refused = self.refused.as_deref().map(without_newline);
-        let mut known: Vec<_> = [self.current(), content, earlier, refused].into_iter().flatten().collect();
-        // One may be the beginning of another.
-        let mut text = text.to_vec();
-        while let Some(longest) = (0..known.len()).max_by_key(|&at| known[at].len()) {
-            text = redact(&text, known.swap_remove(longest));
-        }
-        text
+        self.known.iter().fold(text.to_vec(), |text, password| redact(&text, password))
     }
 }
 
