@@ -5,7 +5,7 @@ use super::given::{Given, has_secret, text};
 use super::layers::layers;
 use super::message::assert_true;
 use super::shown::assert_line;
-use super::values::number;
+use super::values::{is_more_than_host, number};
 use golock::config::{Backend, Config, Id, Invocation, LockAction, PREFIX, help, version};
 use golock::net::{Endpoint, Server};
 use std::os::unix::ffi::OsStrExt;
@@ -128,7 +128,8 @@ fn url(input: &[u8]) {
     let is_fit = is_fit && (1..=65_535).contains(&port) && database <= 2_147_483_647;
     let is_fit = is_fit && (user.is_empty() || !password.is_empty());
     // What begins with a slash is a Unix socket, as in HOST.
-    let is_fit = is_fit && !(parts.is_tls() && host.starts_with(b"/"));
+    let is_socket = host.starts_with(b"/");
+    let is_fit = is_fit && !(is_socket && parts.is_tls()) && (is_socket || !is_more_than_host(host));
     let escaped = [user, password, host].map(|part| encoded(part).into_bytes());
     parts.assert_read([&escaped[0], &escaped[1], &escaped[2]], is_fit.into());
     // Where nobody has escaped anything, the host must not come out of the password, nor the password be cut.

@@ -3,7 +3,7 @@
 
 use super::config::anything;
 use super::given::{Given, assignment, text, until_nul};
-use super::values::{bare_host, number, plain_url};
+use super::values::{bare_host, is_more_than_host, number, plain_url};
 use golock::config::{Id, Invocation, LockAction, PREFIX};
 
 /// The layers; the stronger one is the larger.
@@ -50,7 +50,11 @@ pub(crate) fn layers(input: &[u8]) {
     let said: Vec<Said> = said.map(|(_, one)| one.clone()).collect();
     let given = given(&said);
     anything(&given);
-    let settled = Settled::of(&said).settle();
+    // A line that was meant to be two is refused, also where a stronger source says another value.
+    let is_other = |rest: &[u8]| rest[0].is_ascii_whitespace() && rest[1..].starts_with(PREFIX.as_bytes());
+    let is_line = |one: &&Said| one.layer != Layer::Option && one.value.windows(PREFIX.len() + 1).any(is_other);
+    let slips: Vec<_> = said.iter().filter(is_line).map(|one| one.id).collect();
+    let settled = if slips.is_empty() { Settled::of(&said).settle() } else { Err(Expected::Refused(slips)) };
     match (settled.unwrap_or_else(|expected| expected), given.parse()) {
         (Expected::Unknown, _) => {}
         (Expected::Values(settled), Ok(Invocation::Lock(LockAction::Status, config))) => settled.assert_same(&config),
@@ -285,7 +289,7 @@ impl Settled {
             return if self.is_on(Id::Tls) { Err(Expected::Refused(vec![Id::Tls, Id::Url])) } else { Ok(()) };
         }
         let is_url = host.windows(3).any(|part| part == b"://") || host.starts_with(b"unix:") || host.contains(&b'@');
-        if !is_text(host) || (!is_by_url && (is_url || bare_host(host).is_none())) {
+        if !is_text(host) || is_more_than_host(host) || (!is_by_url && (is_url || bare_host(host).is_none())) {
             return Err(Expected::Refused(vec![Id::Host]));
         }
         Ok(())

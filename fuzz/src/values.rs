@@ -78,6 +78,11 @@ impl Settled {
     }
 }
 
+/// Whether no name or address of a host has any of this.
+pub(crate) fn is_more_than_host(host: &[u8]) -> bool {
+    host.iter().any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'=' | b';'))
+}
+
 /// `host` without the brackets of an IPv6 address; none if a port, or anything else, stands behind it.
 pub(crate) fn bare_host(host: &[u8]) -> Option<&[u8]> {
     let is_bracketed = host.starts_with(b"[") && host.contains(&b']');

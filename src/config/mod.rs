@@ -248,6 +248,11 @@ fn server(settings: &Settings<'_>, env: &Variables) -> Result<Server, Line> {
 fn host(settings: &Settings<'_>) -> Result<String, Line> {
     let (given, place) = (settings.text(Id::Host), settings.place(Id::Host));
     let utf8 = || std::str::from_utf8(given).map_err(|_| settings.invalid(Id::Host, "not UTF-8"));
+    let is_more = given.iter().any(|byte| byte.is_ascii_whitespace() || b"=;".contains(byte));
+    let more = || words!("{}: more than the name of a host", place);
+    if settings.is_by_url(Id::Host) {
+        return if is_more { Err(more()) } else { utf8().map(str::to_owned) };
+    }
     if given.starts_with(b"unix:") {
         return Err(words!("{}: a Unix socket is named by its path alone, which begins with a slash", place));
     }
@@ -259,11 +264,8 @@ fn host(settings: &Settings<'_>) -> Result<String, Line> {
         let url = settings.alike(Id::Host, Id::Url);
         return Err(words!("{}: it holds a user or a password; they belong into {}", place, url));
     }
-    if given.iter().any(|byte| byte.is_ascii_whitespace() || b"=;".contains(byte)) {
-        return Err(words!("{}: more than the name of a host", place));
-    }
-    if settings.is_by_url(Id::Host) {
-        return utf8().map(str::to_owned);
+    if is_more {
+        return Err(more());
     }
     let host = utf8()?;
     let (bare, behind) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
