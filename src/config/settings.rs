@@ -186,12 +186,12 @@ impl<'a> Settings<'a> {
 
     /// Takes a value that counts less than those taken so far.
     fn offer(&mut self, short: &[u8], value: &[u8], source: Source, place: Line) -> Result<(), Line> {
-        let holds_another = |rest: &[u8]| rest[0].is_ascii_whitespace() && rest[1..].starts_with(PREFIX.as_bytes());
-        if value.windows(PREFIX.len() + 1).any(holds_another) {
-            // A line of a crontab is one variable. What it holds may be a password.
-            return Err(words!("{}: another setting stands in its value; each has a line of its own", place));
-        }
         if let Some(id) = Id::named(short) {
+            let holds_another = |rest: &[u8]| rest[0].is_ascii_whitespace() && rest[1..].starts_with(PREFIX.as_bytes());
+            if value.windows(PREFIX.len() + 1).any(holds_another) {
+                // A line of a crontab is one variable. What it holds may be a password.
+                return Err(words!("{}: another setting stands in its value; each has a line of its own", place));
+            }
             if self.slot(id).is_none() {
                 self.put(Given { id, value: value.to_vec(), source, place, by_url: false });
             }
